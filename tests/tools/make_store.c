@@ -18,7 +18,7 @@ static volatile sig_atomic_t stop_asked;
 static const char usage[] =
 	"imvault-make-store: realistic message stores for tests and benchmarks\n"
 	"\n"
-	"  --db FILE [--size MB | --messages N] [--wal | --delete] [--page-size N]\n"
+	"  [--db] FILE [--size MB | --messages N] [--wal | --delete] [--page-size N]\n"
 	"        makes a Prosody 0.12 archive on SQLite (default 300 MB, WAL, 4096)\n"
 	"  --db FILE --append N\n"
 	"        adds N archived messages (rows; a 1:1 message has two) in small transactions,\n"
@@ -118,6 +118,8 @@ static double number(const char *text, double low, double high)
 	char *end;
 	double value = strtod(text, &end);
 
+	if (end != text && *end == 'M') /* the unit of all sizes here may be spelt out */
+		end++;
 	if (end == text || *end || !(value >= low && value <= high))
 		make_die("%s is not a number between %.0f and %.0f", text, low, high);
 	return value;
@@ -214,6 +216,8 @@ int main(int argc, char **argv)
 
 	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1)
 		take_option(&request, option);
+	if (optind < argc && !request.archive.db_path)
+		request.archive.db_path = argv[optind++];
 	if (optind < argc)
 		make_die("unexpected argument %s, see --help", argv[optind]);
 	sigaction(SIGTERM, &on_signal, NULL);
