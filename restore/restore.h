@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Restore: rebuilds a node's stores from one snapshot and keeps the clock. Everything is built in
+ * a hidden folder beside its destination (".NAME.imvault-partial") and gets its final name only
+ * when it is whole; what stood there before is moved aside, never deleted. Damage harms only the
+ * files it covers: they keep what could be read under NAME.imvault-damaged, all others are complete.
+ */
+#ifndef IM_RESTORE_RESTORE_H
+#define IM_RESTORE_RESTORE_H
+
+#include "stores/store.h"
+#include "vault/snapshot.h"
+#include "vault/vault.h"
+
+struct restore_events { /* each may be NULL; progress comes from any thread */
+	void (*phase)(void *context, const char *name); /* begins */
+	void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+	void (*warn)(void *context, const char *text);
+	void *context;
+};
+
+struct restore_request {
+	struct vault *vault;      /* opened with a restore key */
+	const char *node;         /* NULL: the vault's only node */
+	const char *at;           /* NULL: "latest"; see snapshot_choose */
+	const char *const *stores; /* names, NULL-terminated; NULL: all */
+	const char *path;         /* absolute original path: only it and what is below; NULL: all */
+	const char *to;           /* folder under which the original absolute paths are made; NULL: in place */
+	bool overwrite;           /* move aside what is in the way */
+	const char *exec_command; /* run by /bin/sh -c with IMVAULT_TARGET set; its success is "service ready" */
+	bool dry_run;             /* plan and forecast only; writes nothing */
+	const char *check_level;  /* NULL: "quick"; "full", "none" */
+	int64_t rto_ms;           /* 0: the snapshot's own target */
+	int64_t start_us;         /* im_monotonic_us() when the process began; 0: now */
+	int64_t opened_us;        /* when the vault was open (phase "open" starts at start_us); 0: now */
+	const struct restore_events *events;
+};
+
+struct restore_phase {
+	const char *name; /* open, plan, fetch, sync, finish, check, start; within fetch: read, decode, write */
+	int64_t ms;
+	uint64_t bytes;   /* 0: none to speak of */
+	bool of_threads;  /* summed over threads and part of the phase before: not part of the wall-clock sum */
+};
+
+struct restore_store {
+	char *name, *type;
+	char *path;         /* where it now is */
+	const char *status; /* "ok", "older" (from an earlier snapshot), "damaged", "different", "failed"; dry run: "planned" */
+	char *text;         /* what the check proved, or what went wrong; may be NULL */
+	uint64_t files, bytes;
+	uint64_t bytes_free; /* dry run: free on its file system */
+	char *moved_aside;  /* where the old one went, or NULL */
+};
+
+struct restore_damage {
+	char *store, *path; /* path: absolute, as it is now; NULL: see text */
+	char *text;
+};
+
+struct restore_result {
+	char *node;
+	char *snapshot;   /* "SSSSSSSS-HHHHHHHHHHHHHHHH" */
+	uint64_t seq;
+	int64_t instant_reached_ms; /* wall clock, since 1970 */
+	int64_t rpo_ms;             /* from that instant to the start of this restore */
+	int64_t service_ready_ms, data_complete_ms; /* since start_us; -1: not reached */
+	int64_t rto_ms;             /* 0: no target known */
+	bool rto_met;
+	uint64_t bytes_to_read, bytes_to_write, bytes_read, bytes_written, files, packs;
+	int64_t forecast_p50_ms, forecast_p95_ms; /* dry run: estimates; 0: none */
+	int exec_status;            /* wait status of exec_command's shell, -1: not run */
+	struct restore_phase phases[12];
+	size_t phase_count;
+	struct restore_store *stores;
+	size_t store_count;
+	char **warnings;
+	size_t warning_count;
+	struct restore_damage *damaged;
+	size_t damaged_count;
+};
+
+/*
+ * Does it. ret is filled as far as things went, also on failure; clear it in every case. Codes:
+ * IM_EUSAGE (target not empty, unknown store), IM_ENOTFOUND, IM_EKEY, IM_ENOSPACE (before anything
+ * is written where it can be known), IM_ECORRUPT (damage; all else is restored), IM_EDIFFERENT (a
+ * check failed), IM_EPARTIAL (a store is missing or came from an older snapshot), IM_EFAIL (the
+ * command failed), IM_EMISSED (all is fine but the target was missed).
+ */
+int restore_run(const struct restore_request *request, struct restore_result *ret, struct im_error *err);
+void restore_result_clear(struct restore_result *r);
+
+#endif
