@@ -305,6 +305,7 @@ static void add_row(struct maker *maker, const char *host, const char *user, con
 		acknowledge(maker, key);
 	} else if (maker->live && (rc & 0xff) == SQLITE_BUSY) {
 		maker->refused++; /* Prosody logs a line and goes on: the message is lost */
+		fprintf(stderr, "refused: %s\n", sqlite3_errmsg(maker->db));
 	} else {
 		make_die("SQLite: %s", sqlite3_errmsg(maker->db));
 	}
