@@ -11,6 +11,12 @@
 
 #include <stdbool.h>
 
+/* libsodium exports functions of these names and calls them itself: ours must not take their place. */
+#define crypto_hash im_crypto_hash
+#define crypto_sign im_crypto_sign
+#define crypto_box_keypair im_crypto_box_keypair
+#define crypto_box_open im_crypto_box_open
+
 #define CRYPTO_KEY_BYTES 32
 #define CRYPTO_HASH_BYTES 32
 #define CRYPTO_NONCE_BYTES 24
