@@ -59,10 +59,10 @@ int pack_dict_new(const void *data, size_t len, int level, struct pack_dict **re
 {
 	struct pack_dict *d = calloc(1, sizeof *d);
 	if (d) {
-		d->compress = ZSTD_createCDict(data, len, level);
+		d->compress = level ? ZSTD_createCDict(data, len, level) : NULL;
 		d->decompress = ZSTD_createDDict(data, len);
 	}
-	if (!d || !d->compress || !d->decompress) {
+	if (!d || (level && !d->compress) || !d->decompress) {
 		pack_dict_free(d);
 		return im_fail(err, IM_ENOMEM, "cannot load a dictionary of %zu bytes", len);
 	}

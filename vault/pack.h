@@ -71,7 +71,7 @@ struct codec;
 int codec_new(int level, struct codec **ret, struct im_error *err);
 void codec_free(struct codec *c);
 
-/* Dictionary shared by threads: digested once for both directions. */
+/* Dictionary shared by threads, digested once. level 0: for decoding only. */
 struct pack_dict;
 int pack_dict_new(const void *data, size_t len, int level, struct pack_dict **ret, struct im_error *err);
 void pack_dict_free(struct pack_dict *d);
