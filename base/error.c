@@ -90,7 +90,7 @@ int im_error_context(struct im_error *err, const char *format, ...)
 	int n = vsnprintf(err->text, sizeof err->text, format, ap);
 	va_end(ap);
 	if (n >= 0 && (size_t)n < sizeof err->text)
-		snprintf(err->text + n, sizeof err->text - (size_t)n, ": %s", old);
+		snprintf(err->text + n, sizeof err->text - (size_t)n, ": %.900s", old);
 	one_line(err->text);
 	return err->code ? (int)err->code : IM_EFAIL;
 }

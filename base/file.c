@@ -3,7 +3,6 @@
  * Whole reads and writes, and the durable write. A crash in im_file_write leaves the old file (or
  * none) and at most a ".tmp-" file beside it, never half a file under the final name.
  */
-#define _GNU_SOURCE
 #include "base/file.h"
 
 #include "base/cleanup.h"

@@ -3,7 +3,6 @@
  * The worker pool: a ring of job pointers under one mutex. Jobs are coarse (hundreds of
  * kilobytes), so contention does not show in profiles.
  */
-#define _GNU_SOURCE
 #include "base/workers.h"
 
 #include <pthread.h>
