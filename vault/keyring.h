@@ -37,7 +37,7 @@ struct keyring; /* immutable once opened; threads may share it */
 const char *key_role_name(enum key_role role);
 bool key_role_parse(const char *text, enum key_role *ret);
 
-/* New random key pair. */
+/* New random key pair. authority NULL: the new key itself is it (init). */
 int key_file_new(const uint8_t vault_id[16], const uint8_t authority[32], enum key_role role, const char *name, const char *node, struct key_file **ret, struct im_error *err);
 /* passphrase NULL: unprotected. Durable, 0600; never replaces unless replace. */
 int key_file_save(const struct key_file *k, const char *path, const char *passphrase, bool replace, struct im_error *err);
