@@ -38,7 +38,14 @@ static int check_name(const char *name, struct im_error *err)
 	return name_valid(name, strlen(name)) ? 0 : im_fail(err, IM_EUSAGE, "\"%s\" cannot be the name of a vault object", name);
 }
 
-int storage_open(const char *url, bool create, struct storage **ret, struct im_error *err)
+static struct storage_fault_plan *open_faults;
+
+void storage_open_with_faults(struct storage_fault_plan *plan)
+{
+	open_faults = plan;
+}
+
+static int open_plain(const char *url, bool create, struct storage **ret, struct im_error *err)
 {
 	const char *scheme_end = strstr(url, "://");
 	if (!*url)
@@ -51,6 +58,17 @@ int storage_open(const char *url, bool create, struct storage **ret, struct im_e
 	if (url[7] != '/')
 		return im_fail(err, IM_EUSAGE, "%s: a file:// address needs an absolute path, as in file:///srv/backup", url);
 	return storage_dir_open(url + 7, create, ret, err);
+}
+
+int storage_open(const char *url, bool create, struct storage **ret, struct im_error *err)
+{
+	struct storage *s;
+	int rc = open_plain(url, create, &s, err);
+	if (rc == 0 && open_faults)
+		return storage_fault_wrap(s, open_faults, ret, err);
+	if (rc == 0)
+		*ret = s;
+	return rc;
 }
 
 int storage_read(struct storage *s, const char *name, uint64_t offset, void *ret, size_t len, struct im_error *err)

@@ -85,5 +85,7 @@ struct storage_fault_plan {
 };
 /* Takes over inner; plan is borrowed and must outlive the storage. */
 int storage_fault_wrap(struct storage *inner, struct storage_fault_plan *plan, struct storage **ret, struct im_error *err);
+/* From now on storage_open puts the fault layer over what it opens; NULL: no more. For tests of whole commands. */
+void storage_open_with_faults(struct storage_fault_plan *plan);
 
 #endif
