@@ -29,8 +29,7 @@ FILE_CHUNK, EXTENT, LEAF, SEGMENT, DICT, AUX = 1, 2, 3, 4, 5, 6
 MALFORMED = (FileNotFoundError, LookupError, TypeError, ValueError, CryptoError, ZstdError,
              struct.error, tarfile.TarError)
 
-class Fault(Exception):
-    """What cannot be trusted or done; `code` is the exit code."""
+class Fault(Exception):                            # what cannot be trusted or done
     def __init__(self, text, code=6):
         super().__init__(text)
         self.code = code
@@ -52,7 +51,6 @@ def about(what, code=6):
     except MALFORMED as e:
         raise Fault(f"{what}: missing, altered or not as the format says ({e!r})", code) from e
 
-# --- cryptography and compression -------------------------------------------------------------
 def b2(data, key=b""):
     return hashlib.blake2b(data, digest_size=32, key=key).digest()
 def aead_open(key, nonce, aad, box):
@@ -88,10 +86,8 @@ def load_key(path, passphrase_file):
         key = json.load(f)
         need(key["imvault"] == "key" and key["version"] == 1, "not a key file", 5)
         need(key["role"] == "restore", f"a {key['role']} key cannot read; a restore key can", 5)
-        if "protected" in key:
-            secret = ask_secret(key["protected"], passphrase_file)
-        else:
-            secret = bytes.fromhex(key["secret"])
+        secret = (ask_secret(key["protected"], passphrase_file) if "protected" in key
+                  else bytes.fromhex(key["secret"]))
         box, (sign, _) = secret[:32], na.crypto_sign_seed_keypair(secret[32:])
         kid = b2(na.crypto_scalarmult_base(box) + sign)[:8].hex()
         need(kid == key["id"], "id and secret do not belong together", 5)
@@ -156,8 +152,8 @@ class Vault:
                 need(public, "not signed by a restore key of the generation before")
                 check_signature(bytes.fromhex(public), b"imvault keyring v1\0", data)
                 ring = json.loads(data[12:12 + size])
-                links = ring["generation"], ring["vault"], ring.get("prev")
-                need(links == (g, self.id.hex(), prev), "does not belong here")
+                need((ring["generation"], ring["vault"]) == (g, self.id.hex()), "is another one")
+                need(ring.get("prev") == prev, "does not follow the one before")
                 signers = {k["id"]: k["sign"] for k in ring["keys"]
                            if k["role"] == "restore" and k["status"] == "active"}
                 prev = b2(data).hex()
@@ -300,30 +296,32 @@ class Target:
 
     def describe(self, place, meta):
         """Owner, mode, ACLs, xattrs, times; what this user may not set is counted, not fatal."""
-        def attempt(what, call, *args, **options):
-            try:
-                call(place, *args, **options)
-            except OSError as e:
-                self.skipped[f"{what} ({e.strerror})"] += 1
         uid = lookup(pwd.getpwnam, meta["user"], meta["uid"])
-        attempt("owner", os.lchown, uid, lookup(grp.getgrnam, meta["group"], meta["gid"]))
+        gid = lookup(grp.getgrnam, meta["group"], meta["gid"])
+        self.attempt("owner", os.lchown, place, uid, gid)
         if not os.path.islink(place):
-            attempt("mode", os.chmod, meta["mode"] & 0o7777)
+            self.attempt("mode", os.chmod, place, meta["mode"] & 0o7777)
         for key, value in meta.get("xattrs", {}).items():
-            attempt("xattr", os.setxattr, key, value, follow_symlinks=False)
-        attempt("time", os.utime, ns=(meta["mtime_ns"], meta["mtime_ns"]), follow_symlinks=False)
+            self.attempt("xattr", os.setxattr, place, key, value, follow_symlinks=False)
+        self.attempt("time", os.utime, place, ns=(meta["mtime_ns"],) * 2, follow_symlinks=False)
+
+    def attempt(self, what, call, *args, **options):
+        try:
+            call(*args, **options)
+        except OSError as e:
+            self.skipped[f"{what} ({e.strerror})"] += 1
 
     def finish(self):
         for symbolic, old, place, meta in self.links:
             if symbolic:
-                os.symlink(old, place)
+                self.attempt(f"LINK {place!r}", os.symlink, old, place)
                 self.describe(place, meta)
             else:
-                os.link(old, place, follow_symlinks=False)
+                self.attempt(f"LINK {place!r}", os.link, old, place, follow_symlinks=False)
         for place, meta in reversed(self.folders):   # a mode may forbid, a write moves the mtime
             self.describe(place, meta)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.temp)                   # of a file that could not be finished
+        if os.path.exists(self.temp):              # of a file that could not be finished
+            os.unlink(self.temp)
 
 # --- stores -----------------------------------------------------------------------------------
 def restore_sqlite(vault, packs, store, target):
@@ -461,15 +459,16 @@ def command_restore(vault, nodes, args):
         try:
             with about(f"store {s['name']} is NOT restored whole"):
                 need(s["status"] == "ok", f"it is not in this snapshot: {s.get('error')}", 3)
-                kinds = {"sqlite": restore_sqlite, "files": restore_files}
-                kinds[s["type"]](vault, packs, manifests[s["name"]], target)
+                rebuild = {"sqlite": restore_sqlite, "files": restore_files}[s["type"]]
+                rebuild(vault, packs, manifests[s["name"]], target)
             print(f"store {s['name']}: restored to {args.to}{s['path']}")
         except Fault as e:                         # one bad store does not cost the others
             warn(e)
             code = max(code, e.code)
     target.finish()
     for what, times in target.skipped.items():
-        warn(f"could not set on {times} entries: {what}")
+        warn(f"could not be set, {times} times: {what}")
+        code = 6 if what.startswith("LINK") else code
     return code
 
 def main():
