@@ -170,7 +170,7 @@ class Vault:
         """The public key of a node key that may have signed snapshot seq of node."""
         key = self.keys.get(kid)
         need(key and key["role"] == "node", f"signed by {kid}, which is no node key")
-        owned = {k.get("node") for k in self.keys.values() if k["status"] == "active"}
+        owned = {k.get("node") for k in self.keys.values()}
         need(key["node"] == node if key.get("node") else node not in owned,
              "signed by the key of another node")
         need(key["status"] == "active" or seq <= key.get("last", {}).get(node, 0),
