@@ -1,0 +1,131 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the seeds of each fuzz corpus: small, valid, one per shape. What fuzzing found since lies
+beside them as found-*. usage: make_corpus.py FOLDER"""
+import base64
+import io
+import json
+import os
+import sqlite3
+import struct
+import sys
+import tarfile
+import tempfile
+
+TOP = sys.argv[1]
+
+
+def write(target, name, data):
+    os.makedirs(f"{TOP}/{target}", exist_ok=True)
+    with open(f"{TOP}/{target}/{name}", "wb") as file:
+        file.write(data)
+
+
+def ref(pack=1, offset=144, stored=100, slot=1, plain=4096):
+    return struct.pack("<5I", pack, offset, stored, slot, plain)
+
+
+def configs():
+    write("config", "full", b"""; a comment
+[node]
+name = im-01
+tier = im
+rpo  = 5s
+state = /var/lib/imvault
+[vault]
+url = /srv/backup/im
+key = /etc/imvault/node.key
+compression = 1
+[store archive]
+type  = sqlite
+path  = /var/lib/prosody/prosody.sqlite
+probe = SELECT count(*), max(sort_id) FROM prosodyarchive
+timeout = 5s
+[store uploads]
+type     = files
+path     = /var/lib/prosody/http_file_share
+exclude = *.tmp
+exclude = cache/*
+priority = 2
+[retention]
+keep_last = 24
+""")
+    write("config", "unknown-key", b"[node]\nname = x\nsurprise = 1\n")
+
+
+def packs():
+    header = b"IMVPACK1" + struct.pack("<HHI", 1, 1, 1) + bytes(16) + bytes(16) + struct.pack("<II", 0, 0) + bytes(88)
+    footer = b"IMVPEND1" + struct.pack("<QIIQ", len(header), 0, 0, 0)
+    write("pack", "empty-pack", header + footer)
+    row = struct.pack("<BB4I", 2, 0, 144, 100, 1, 4096)
+    with_id = struct.pack("<BB4I", 1, 1, 244, 50, 2, 10) + bytes(range(32))
+    write("pack", "listing", struct.pack("<H", 2) + row + with_id)
+    write("entry", "stored", struct.pack("<H", 5) + b"\0hello")
+    write("entry", "zstd", struct.pack("<H", 0) + b"\1" + bytes.fromhex("28b52ffd2000010000"))
+    write("entry", "dict", struct.pack("<H", 0) + b"\2" + bytes.fromhex("28b52ffd2000010000"))
+
+
+def index():
+    body = struct.pack("<I", 1) + struct.pack("<I", 1000) + bytes(64)
+    body += struct.pack("<I", 1) + bytes(range(32)) + ref(pack=0) + b"\1"
+    write("index", "one", body)
+
+
+def snapshots():
+    table = struct.pack("<II", 1, 1000) + bytes(64)
+    meta = {"kind": "snapshot", "node": "im-01", "seq": 1, "epoch": "00" * 8, "time": "2026-11-23T00:50:54.123Z",
+            "packs": base64.b64encode(table).decode(), "stores": [{"name": "x", "type": "sqlite", "status": "ok", "packs": "AQAAAA=="}]}
+    write("snapshot", "meta", json.dumps(meta).encode())
+
+
+def keyrings():
+    key = {"id": "00" * 8, "role": "restore", "name": "restore", "box": "09" + "00" * 31, "sign": "11" * 32, "status": "active",
+           "created": "2026-11-23T00:50:54.123Z", "sealed": "00" * 120, "inherits": [{"id": "11" * 8, "sealed": "00" * 80}]}
+    node = dict(key, role="node", node="im-01", status="revoked", last={"im-01": 3}, replaces="22" * 8)
+    write("keyring", "two", json.dumps({"vault": "00" * 16, "generation": 2, "prev": "00" * 32, "created": "2026-11-23T00:50:54.123Z", "keys": [key, node]}).encode())
+
+
+def leaves():
+    run = struct.pack("<IHH", 0, 16, 0) + ref(plain=16 * 4096) + bytes(4)
+    tail = struct.pack("<IHH", 16, 4, 2) + ref(plain=8 * 4096) + bytes(4)
+    write("leafmap", "two-runs", bytes([3]) + struct.pack("<H", 20) + run + tail)
+
+
+def segments():
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        folder = tarfile.TarInfo(".")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        body = struct.pack("<QI", 10, 1) + struct.pack("<QIII", 0, 0, 0, 10)
+        file = tarfile.TarInfo("file")
+        file.size = len(body)
+        file.pax_headers = {"mtime": "1.123456789", "SCHILY.xattr.user.a": "b"}
+        tar.addfile(file, io.BytesIO(body))
+        link = tarfile.TarInfo("link")
+        link.type = tarfile.LNKTYPE
+        link.linkname = "file"
+        tar.addfile(link)
+        symbolic = tarfile.TarInfo("symbolic")
+        symbolic.type = tarfile.SYMTYPE
+        symbolic.linkname = "file"
+        tar.addfile(symbolic)
+    write("segment", "small", struct.pack("<I", 1) + ref(plain=10) + bytes(32) + archive.getvalue())
+    write("segment", "empty", struct.pack("<I", 0))
+
+
+def wals():
+    with tempfile.TemporaryDirectory() as folder:
+        path = folder + "/a.sqlite"
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("PRAGMA page_size = 512")
+        connection.execute("PRAGMA journal_mode = wal")
+        connection.execute("CREATE TABLE t (a)")
+        connection.execute("INSERT INTO t VALUES (zeroblob(600))")
+        with open(path + "-wal", "rb") as file:
+            write("wal", "real", file.read())
+        connection.close()
+
+
+for make in (configs, packs, index, snapshots, keyrings, leaves, segments, wals):
+    make()
