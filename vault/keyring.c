@@ -48,8 +48,7 @@ static const char *text_of(json_t *object, const char *key)
 	return text && strlen(text) <= KEY_TEXT_BYTES ? text : NULL;
 }
 
-/* Absent, or an object {NODE: SEQ}. */
-static bool last_valid(json_t *last)
+bool keyring_last_valid(json_t *last)
 {
 	const char *node;
 	json_t *seq;
@@ -100,7 +99,7 @@ static const char *parse_entry(json_t *row, struct key_entry *ret)
 	ret->has_replaces = json_object_get(row, "replaces") != NULL;
 	if (ret->has_replaces && !im_unhex(ret->replaces, 8, text_of(row, "replaces")))
 		return "a key replaces an invalid id";
-	if (!last_valid(json_object_get(row, "last")) || !inherits_valid(row))
+	if (!keyring_last_valid(json_object_get(row, "last")) || !inherits_valid(row))
 		return "a key has an invalid last or inherits";
 	if (ret->active && !json_is_string(json_object_get(row, "sealed")))
 		return "an active key lacks its sealed part";

@@ -286,9 +286,9 @@ static int mark_revoked(const struct keyring *k, json_t *doc, const struct key_e
 	if (!lasts)
 		return 0;
 	json_t *last = json_loads(lasts, JSON_REJECT_DUPLICATES, NULL);
-	if (!json_is_object(last)) {
+	if (!last || !keyring_last_valid(last)) {
 		json_decref(last);
-		return im_fail(err, IM_EUSAGE, "the last trusted sequences are not a JSON object");
+		return im_fail(err, IM_EUSAGE, "the last trusted sequences are not a JSON object {NODE: SEQUENCE}");
 	}
 	return json_object_set_new(row, "last", last) ? no_memory(err) : 0;
 }

@@ -53,6 +53,7 @@ void key_id_of(const uint8_t box_public[32], const uint8_t sign_public[32], uint
 char *keyring_object(char ret[24], uint32_t generation); /* "keys/GGGGGGGG"; returns ret */
 /* Checks the form of a generation's JSON and takes doc over (also on failure). */
 int keyring_generation_parse(json_t *doc, const uint8_t vault_id[16], uint32_t number, struct keyring_generation *ret, struct im_error *err);
+bool keyring_last_valid(json_t *last); /* NULL, or an object {NODE: SEQ} */
 void keyring_generation_clear(struct keyring_generation *g);
 const struct key_entry *keyring_generation_find(const struct keyring_generation *g, const uint8_t id[8]);
 /* The row of g.doc's "keys" of an id; NULL. Borrowed. */
