@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * imvault verify: is the vault sound, and if not, what exactly is harmed.
+ */
+#include "verify/verify.h"
+
+#include "backup/backup.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "cli/output.h"
+#include "cli/progress.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static const enum option_id options[] = { OPTION_READ, OPTION_END };
+
+static const char help[] =
+    "imvault verify: check the vault; name exactly what any damage harms.\n"
+    "\n"
+    "  imvault [-c FILE] verify [--read[=PERCENT]]\n"
+    "  imvault verify --vault URL [--key FILE] [--node NAME] [--read[=PERCENT]]\n"
+    "\n"
+    "  (nothing)         every object is there, signed, and the chain is whole\n"
+    "  --read            reads every byte and compares it with its hash\n"
+    "  --read=10         reads a tenth, and goes on from there the next time\n"
+    "\n"
+    "Any key will do, or none; with a restore key every entry is decrypted too, and\n"
+    "damage is named by page and path. It only reads: nothing is repaired, moved or\n"
+    "deleted, and one damaged object does not stop the check of the others.\n"
+    "Exit 6: damage was found. Copy the vault away before anything else.\n"
+    "\n"
+    "Examples:\n"
+    "  imvault verify --read=10           nightly: everything within ten days\n"
+    "  imvault verify --vault /mnt/im --key restore.key --read\n";
+
+static void on_phase(void *context, const char *name)
+{
+	(void)context;
+	progress_label(name);
+}
+
+static void on_progress(void *context, uint64_t done, uint64_t total)
+{
+	(void)context;
+	progress_update(done, total);
+}
+
+static void on_damage(void *context, const char *object, const char *problem)
+{
+	(void)context;
+	output_problem("%s: %s", object, problem);
+}
+
+static void damage_json(json_t *row, const struct verify_damage *d)
+{
+	output_text(row, "object", d->object);
+	output_text(row, "problem", d->problem);
+	output_array(row, "snapshots");
+	output_array(row, "stores");
+	output_array(row, "paths");
+	for (size_t i = 0; i < d->snapshot_count; i++)
+		output_item(row, "snapshots", d->snapshots[i]);
+	for (size_t i = 0; i < d->store_count; i++)
+		output_item(row, "stores", d->stores[i]);
+	for (size_t i = 0; i < d->path_count; i++)
+		output_item(row, "paths", d->paths[i]);
+}
+
+static void result_json(json_t *j, const struct verify_result *r)
+{
+	output_integer(j, "snapshots", (int64_t)r->snapshots);
+	output_integer(j, "packs", (int64_t)r->packs);
+	output_integer(j, "fragments", (int64_t)r->fragments);
+	output_integer(j, "packs_read", (int64_t)r->packs_read);
+	output_integer(j, "bytes_read", (int64_t)r->bytes_read);
+	output_integer(j, "bytes_total", (int64_t)r->bytes_total);
+	output_integer(j, "entries_decoded", (int64_t)r->entries_decoded);
+	output_integer(j, "unreferenced", (int64_t)r->unreferenced);
+	output_integer(j, "duration_ms", r->duration_ms);
+	output_array(j, "damaged");
+	for (size_t i = 0; i < r->damaged_count; i++)
+		damage_json(output_row(j, "damaged"), &r->damaged[i]);
+	for (size_t i = 0; i < r->warning_count; i++)
+		output_item(j, "warnings", r->warnings[i]);
+}
+
+#define PATHS_SHOWN 20
+
+static void say_damage(const struct cli *cli, const struct verify_damage *d)
+{
+	output_line(cli, "damaged: %s: %s", d->object, d->problem);
+	for (size_t i = 0; i < d->snapshot_count; i++)
+		output_line(cli, "  harms snapshot %s", d->snapshots[i]);
+	for (size_t i = 0; i < d->store_count; i++)
+		output_line(cli, "  harms store %s", d->stores[i]);
+	for (size_t i = 0; i < d->path_count && i < PATHS_SHOWN; i++)
+		output_line(cli, "    %s", d->paths[i]);
+	if (d->path_count > PATHS_SHOWN)
+		output_line(cli, "    and %zu more (--json names all)", d->path_count - PATHS_SHOWN);
+	if (!d->snapshot_count)
+		output_line(cli, "  no snapshot needs it");
+}
+
+static void say(const struct cli *cli, const struct verify_result *r, int rc)
+{
+	char read[24], total[24], took[40];
+	for (size_t i = 0; i < r->warning_count; i++)
+		output_problem("%s", r->warnings[i]);
+	for (size_t i = 0; i < r->damaged_count; i++)
+		say_damage(cli, &r->damaged[i]);
+	/* For cron: silent when all is well and nobody watches. */
+	if (rc && rc != IM_ECORRUPT)
+		return;
+	if (rc == 0 && !isatty(STDOUT_FILENO))
+		return;
+	output_line(cli, "%s  %" PRIu64 " snapshots, %" PRIu64 " packs, %" PRIu64 " index objects; read %s of %s in %s%s",
+	    rc ? "DAMAGED" : "SOUND", r->snapshots, r->packs, r->fragments, im_bytes_format(read, sizeof read, r->bytes_read),
+	    im_bytes_format(total, sizeof total, r->bytes_total), im_duration_format(took, sizeof took, r->duration_ms),
+	    r->entries_decoded ? ", every entry decrypted" : "");
+}
+
+static int run(struct cli *cli, struct im_error *err)
+{
+	const struct options *o = &cli->options;
+	const struct verify_events events = { on_phase, on_progress, o->quiet ? on_damage : NULL, cli };
+	struct verify_result result;
+	auto_free char *state = NULL;
+	int rc = session_open(cli, SESSION_KEYLESS_TOO, err);
+	if (rc)
+		return rc;
+	/* Where the next share begins is remembered on a node; elsewhere there may be no place for it. */
+	if (o->read_percent && o->read_percent < 100 &&
+	    (backup_state_folder(cli->config, cli->vault->id, &state, NULL) || im_mkdirs(state, 0700, NULL)))
+		output_note(cli, "no folder for the local state: reading begins at the start of the vault every time");
+	const struct verify_request request = {
+		.vault = cli->vault, .node = o->node, .read_percent = o->read_percent, .state_dir = state, .events = &events,
+	};
+	progress_begin(!o->quiet, 0);
+	rc = verify_run(&request, &result, err);
+	progress_hide();
+	result_json(cli->json, &result);
+	say(cli, &result, rc);
+	verify_result_clear(&result);
+	return rc;
+}
+
+const struct command cmd_verify = { "verify", "check the vault", help, options, 0, run };

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The progress line on stderr: share done, rate, time left, and time left to the target. Only on a
+ * terminal, never with --quiet, a few times a second. There is one line per process.
+ */
+#ifndef IM_CLI_PROGRESS_H
+#define IM_CLI_PROGRESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* enabled: asked for; it stays off all the same if stderr is no terminal. target_us: monotonic instant by
+ * which the work should be done, or 0. */
+void progress_begin(bool enabled, int64_t target_us);
+/* What is being done now; the rate starts anew. */
+void progress_label(const char *label);
+/* Any thread. total 0: unknown. */
+void progress_update(uint64_t done_bytes, uint64_t total_bytes);
+/* Takes the line away so that other text can be printed; the next update brings it back. */
+void progress_hide(void);
+
+#endif
