@@ -293,16 +293,16 @@ static int mark_revoked(const struct keyring *k, json_t *doc, const struct key_e
 	return json_object_set_new(row, "last", last) ? no_memory(err) : 0;
 }
 
-static int find_active(const struct keyring *k, const uint8_t id[8], const struct key_entry **ret, struct im_error *err)
+/* NULL: IM_EUSAGE. */
+static const struct key_entry *find_active(const struct keyring *k, const uint8_t id[8], struct im_error *err)
 {
 	char hex[17];
 	const struct key_entry *e = keyring_find(k, id);
 	if (!e)
-		return im_fail(err, IM_EUSAGE, "the vault has no key %s", im_hex(hex, id, 8));
-	if (!e->active)
-		return im_fail(err, IM_EUSAGE, "the key \"%s\" is revoked already", e->name);
-	*ret = e;
-	return 0;
+		im_fail(err, IM_EUSAGE, "the vault has no key %s", im_hex(hex, id, 8));
+	else if (!e->active)
+		im_fail(err, IM_EUSAGE, "the key \"%s\" is revoked already", e->name);
+	return e && e->active ? e : NULL;
 }
 
 /* The changes. */
@@ -329,9 +329,11 @@ int keyring_add(struct storage *s, const struct keyring *k, const struct key_fil
 int keyring_revoke(struct storage *s, const struct keyring *k, const uint8_t id[8], const char *lasts, struct im_error *err)
 {
 	auto_json json_t *doc = NULL;
-	const struct key_entry *e = NULL, *two[2];
-	int rc = find_active(k, id, &e, err);
-	if (rc == 0 && e->role == KEY_RESTORE && keyring_recipients(k, two, 2) < 2)
+	const struct key_entry *e = find_active(k, id, err), *two[2];
+	int rc = 0;
+	if (!e)
+		return IM_EUSAGE;
+	if (e->role == KEY_RESTORE && keyring_recipients(k, two, 2) < 2)
 		rc = im_fail(err, IM_EUSAGE, "\"%s\" is the only active restore key: without it nothing could ever be restored; rotate it, "
 		    "or add another one first", e->name);
 	if (rc == 0)
@@ -344,9 +346,11 @@ int keyring_revoke(struct storage *s, const struct keyring *k, const uint8_t id[
 int keyring_rotate(struct storage *s, const struct keyring *k, const uint8_t old[8], const struct key_file *fresh, const char *lasts, struct im_error *err)
 {
 	auto_json json_t *doc = NULL;
-	const struct key_entry *e = NULL;
-	int rc = find_active(k, old, &e, err);
-	if (rc == 0 && e->role != fresh->role)
+	const struct key_entry *e = find_active(k, old, err);
+	int rc = 0;
+	if (!e)
+		return IM_EUSAGE;
+	if (e->role != fresh->role)
 		rc = im_fail(err, IM_EUSAGE, "a %s key cannot take the place of the %s key \"%s\"", key_role_name(fresh->role), key_role_name(e->role), e->name);
 	if (rc == 0 && e->node && (!fresh->node || strcmp(e->node, fresh->node)))
 		rc = im_fail(err, IM_EUSAGE, "the key \"%s\" is bound to the node %s, and so must be its successor", e->name, e->node);

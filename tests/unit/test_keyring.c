@@ -576,7 +576,7 @@ static void forge(const struct fixture *f, json_t *doc, const uint8_t id[8], con
 /* A generation 2 that would be fine if only it were signed by the restore key. */
 static json_t *plausible(const struct fixture *f)
 {
-	auto_free char *first = generation_path(f, 1), *second = generation_path(f, 2);
+	auto_free char *second = generation_path(f, 2);
 	auto_buf struct im_buf b = { 0 };
 	struct key_file *k = fresh(f, KEY_NODE, "n", NULL);
 	must(keyring_add(f->restore->storage, f->restore->keyring, k, NULL));

@@ -23,13 +23,23 @@
 
 struct rig {
 	char dir[64], vault[96];
+	int descriptors; /* open before the storage was */
 	struct storage *s;
 	struct im_error err;
 };
 
+static int open_descriptors(void)
+{
+	int count = 0;
+	for (int fd = 0; fd < 1024; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
+	return count;
+}
+
 static int setup(void **state)
 {
 	struct rig *r = calloc(1, sizeof *r);
+	r->descriptors = open_descriptors();
 	strcpy(r->dir, "/tmp/imvault-test-XXXXXX");
 	assert_non_null(mkdtemp(r->dir));
 	snprintf(r->vault, sizeof r->vault, "%s/a/vault", r->dir);
@@ -42,6 +52,7 @@ static int teardown(void **state)
 {
 	struct rig *r = *state;
 	storage_close(r->s);
+	assert_int_equal(open_descriptors(), r->descriptors);
 	remove_tree(r->dir);
 	free(r);
 	return 0;

@@ -186,6 +186,6 @@ int storage_fault_wrap(struct storage *inner, struct storage_fault_plan *plan, s
 	f->base = (struct storage){ .ops = &f->ops, .url = url };
 	f->inner = inner;
 	f->plan = plan;
-	*ret = &f->base;
+	*ret = (struct storage *)f;
 	return 0;
 }
