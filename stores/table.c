@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The kinds of message stores this build knows, one line each.
+ */
+#include "stores/store.h"
+
+#include "stores/files/files_store.h"
+
+#include <string.h>
+
+extern const struct store_ops sqlite_store_ops;
+
+static const struct store_ops *const table[] = {
+	&sqlite_store_ops,
+	&files_store_ops,
+	NULL,
+};
+
+const struct store_ops *const *store_table(void) { return table; }
+
+const struct store_ops *store_find(const char *type)
+{
+	for (size_t i = 0; table[i]; i++)
+		if (type && !strcmp(table[i]->type, type))
+			return table[i];
+	return NULL;
+}
