@@ -24,6 +24,7 @@ void im_interrupt_install(void)
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a size limit is then an error of write, as a full disk is */
 }
 
 int im_interrupt_signal(void) { return atomic_load(&pending); }
