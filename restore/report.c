@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a restore tells: phases, rows, warnings, damage, and the forecast of a dry run.
+ */
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "restore/internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { DAMAGE_MAX = 100000 };
+
+void restore_warn(struct restore_job *job, const char *format, ...)
+{
+	char *text = NULL;
+	va_list ap;
+	va_start(ap, format);
+	int n = vasprintf(&text, format, ap);
+	va_end(ap);
+	struct restore_result *r = job->result;
+	char **grown = n < 0 ? NULL : realloc(r->warnings, (r->warning_count + 1) * sizeof *grown);
+	if (!grown) {
+		free(n < 0 ? NULL : text);
+		return;
+	}
+	r->warnings = grown;
+	r->warnings[r->warning_count++] = text;
+	const struct restore_events *ev = job->request->events;
+	if (ev && ev->warn)
+		ev->warn(ev->context, text);
+}
+
+void restore_worst(struct restore_job *job, int code)
+{
+	static const int order[] = { IM_ECORRUPT, IM_EDIFFERENT, IM_EPARTIAL, IM_EFAIL, IM_EMISSED };
+	for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+		if (job->worst == order[i])
+			return;
+		if (code == order[i]) {
+			job->worst = code;
+			return;
+		}
+	}
+}
+
+void restore_phase_begin(struct restore_job *job, const char *name)
+{
+	const struct restore_events *ev = job->request->events;
+	if (ev && ev->phase)
+		ev->phase(ev->context, name);
+}
+
+struct restore_phase *restore_phase_add(struct restore_job *job, const char *name, int64_t us, uint64_t bytes)
+{
+	struct restore_result *r = job->result;
+	IM_CHECK(r->phase_count < sizeof r->phases / sizeof *r->phases);
+	struct restore_phase *p = &r->phases[r->phase_count++];
+	*p = (struct restore_phase){ .name = name, .ms = us > 0 ? (us + 500) / 1000 : 0, .bytes = bytes };
+	return p;
+}
+
+int restore_add_rows(struct restore_job *job, struct im_error *err)
+{
+	struct restore_result *r = job->result;
+	r->stores = calloc(job->pick_count, sizeof *r->stores);
+	if (!r->stores)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	for (size_t i = 0; i < job->pick_count; i++) {
+		const struct restore_pick *p = &job->picks[i];
+		struct restore_store *row = &r->stores[r->store_count++];
+		*row = (struct restore_store){ .name = strdup(p->name), .type = strdup(p->type), .status = "failed",
+			.path = job->target ? target_place(job->target, p->unit_path) : strdup(p->unit_path) };
+		if (!row->name || !row->type || !row->path)
+			return im_fail(err, IM_ENOMEM, "out of memory");
+	}
+	return 0;
+}
+
+void restore_row(struct restore_job *job, size_t pick, const char *status, const char *text)
+{
+	struct restore_store *row = &job->result->stores[pick];
+	row->status = status;
+	if (text) {
+		free(row->text);
+		row->text = strdup(text);
+	}
+}
+
+struct damage_context {
+	struct restore_job *job;
+	const char *store;
+};
+
+static void take_damage(void *context, const struct engine_damage *d)
+{
+	struct damage_context *c = context;
+	struct restore_result *r = c->job->result;
+	if (r->damaged_count >= DAMAGE_MAX)
+		return;
+	if ((r->damaged_count & (r->damaged_count - 1)) == 0) {
+		size_t cap = r->damaged_count ? 2 * r->damaged_count : 1;
+		struct restore_damage *grown = realloc(r->damaged, cap * sizeof *grown);
+		if (!grown)
+			return;
+		r->damaged = grown;
+	}
+	auto_free char *place = d->path ? target_place(c->job->target, d->path) : NULL;
+	r->damaged[r->damaged_count++] = (struct restore_damage){ .store = strdup(c->store), .text = strdup(d->text),
+		.path = place ? im_format("%s" TARGET_DAMAGED_SUFFIX, place) : NULL };
+}
+
+void restore_report_damage(struct restore_job *job, size_t pick)
+{
+	struct damage_context c = { job, job->picks[pick].name };
+	engine_each_damage(job->engine, job->picks[pick].engine_store, take_damage, &c);
+}
+
+/* Rough figures for the steps a sample cannot show; measured on a small two-core machine. */
+enum { FILE_US = 60, SYNC_MS = 300, CHECK_BYTES_PER_MS = 700000 };
+
+void restore_forecast(struct restore_job *job)
+{
+	struct restore_result *r = job->result;
+	struct engine_stats stats;
+	double plain_rate, read_rate;
+	struct im_error why = { 0 };
+	engine_get_stats(job->engine, &stats);
+	if (engine_sample(job->engine, &plain_rate, &read_rate, &why) || plain_rate < 1 || !stats.planned_bytes)
+		return;
+	/* writing runs beside decoding but takes its share of the processors */
+	double ms = (double)stats.planned_bytes * 1000 / plain_rate * 1.4 + (double)stats.files * FILE_US / 1000 + SYNC_MS;
+	const char *level = job->request->check_level;
+	if (!level || strcmp(level, "none") != 0)
+		for (size_t i = 0; i < r->store_count; i++)
+			if (strcmp(r->stores[i].type, "sqlite") == 0)
+				ms += (double)r->stores[i].bytes / CHECK_BYTES_PER_MS;
+	ms += (double)(im_monotonic_us() - job->start_us) / 1000;
+	r->forecast_p50_ms = (int64_t)ms + 1;
+	r->forecast_p95_ms = (int64_t)(2 * ms) + 1000;
+}

@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The restore as a story: choose, aim, plan, fetch, finish, make durable, publish, check, start,
+ * judge. Until "publish" nothing has a final name; a failure before it removes the stage (an
+ * interruption leaves it, to be quick; the next restore empties it). The service is started only
+ * on data that was decoded, compared and checked.
+ */
+#include "restore/restore.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/interrupt.h"
+#include "restore/internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+struct beside_list {
+	char **paths;
+	size_t count;
+	bool failed;
+};
+
+static void take_beside(void *context, const char *path)
+{
+	struct beside_list *l = context;
+	char **grown = realloc(l->paths, (l->count + 1) * sizeof *grown);
+	if (grown)
+		l->paths = grown;
+	if (!grown || !(grown[l->count] = strdup(path)))
+		l->failed = true;
+	else
+		l->count++;
+}
+
+static void beside_clear(struct beside_list *l)
+{
+	for (size_t i = 0; i < l->count; i++)
+		free(l->paths[i]);
+	free(l->paths);
+}
+
+/* Where each store goes, and is the place free? */
+static int aim(struct restore_job *job, struct im_error *err)
+{
+	const struct restore_request *q = job->request;
+	int rc = target_new(q->to, q->overwrite, &job->target, err);
+	for (size_t i = 0; i < job->pick_count && rc == 0; i++) {
+		struct restore_pick *p = &job->picks[i];
+		const struct store_ops *ops = store_find(p->type);
+		IM_CLEANUP(beside_clear) struct beside_list beside = { 0 };
+		struct im_config_store store = { .name = (char *)p->name, .type = (char *)p->type, .path = (char *)p->path };
+		if (!p->manifest)
+			continue;
+		if (ops && ops->own_files && !p->path_filter)
+			ops->own_files(&store, take_beside, &beside);
+		if (beside.failed)
+			return im_fail(err, IM_ENOMEM, "out of memory");
+		rc = target_add(job->target, p->unit_path, (const char *const *)beside.paths, beside.count, &p->unit, err);
+		if (rc)
+			im_error_context(err, "store %s", p->name);
+	}
+	return rc ? rc : target_check(job->target, err);
+}
+
+/* Bytes a store will need, as far as its manifest says; 0: not known yet. */
+static uint64_t need_of(const struct restore_pick *p)
+{
+	json_int_t bytes = json_integer_value(json_object_get(p->manifest, "file_bytes"));
+	return bytes > 0 ? (uint64_t)bytes : 0;
+}
+
+static int check_space(struct restore_job *job, bool planned, struct im_error *err)
+{
+	for (size_t i = 0; i < job->pick_count; i++) {
+		uint64_t need = 0, space, device, files, bytes;
+		char a[24], b[24];
+		if (!job->picks[i].manifest)
+			continue;
+		int rc = target_space(job->target, job->picks[i].unit, &space, &device, err);
+		if (rc)
+			return rc;
+		job->result->stores[i].bytes_free = space;
+		for (size_t j = 0; j < job->pick_count; j++) {
+			const struct restore_pick *p = &job->picks[j];
+			uint64_t other = 0, ignored;
+			if (!p->manifest || p->failed || target_space(job->target, p->unit, &ignored, &other, NULL) || other != device)
+				continue;
+			bytes = need_of(p);
+			if (planned)
+				engine_store_stats(job->engine, p->engine_store, &files, &bytes);
+			need += bytes;
+		}
+		if (need > space)
+			return im_fail(err, IM_ENOSPACE, "restoring needs %s, but only %s are free at %s; free some, or choose another --to DIR",
+			    im_bytes_format(a, sizeof a, need), im_bytes_format(b, sizeof b, space), job->result->stores[i].path);
+	}
+	return 0;
+}
+
+static int make_engine(struct restore_job *job, struct im_error *err)
+{
+	const struct restore_request *q = job->request;
+	struct engine_options o = { .vault = q->vault, .events = q->events, .target = q->dry_run ? NULL : job->target,
+		.dry_run = q->dry_run, .check_ids = true };
+	for (size_t i = 0; i < job->pick_count; i++) {
+		json_t *meta = snapshot_store_meta(job->picks[i].snapshot, job->picks[i].name);
+		if (!job->picks[i].path_filter)
+			o.total_bytes += (uint64_t)json_integer_value(json_object_get(meta, "bytes"));
+	}
+	int rc = fetcher_new(q->vault->storage, q->vault->keyring, &job->fetcher, err);
+	o.fetcher = job->fetcher;
+	return rc ? rc : engine_new(&o, &job->engine, err);
+}
+
+/* Errors that are one store's own; others end the restore. */
+static bool is_local(int code)
+{
+	return code == IM_ECORRUPT || code == IM_ENOTFOUND || code == IM_EUSAGE || code == IM_EDIFFERENT;
+}
+
+static int fail_store(struct restore_job *job, size_t i, const struct im_error *why)
+{
+	job->picks[i].failed = job->bad = true;
+	restore_worst(job, why->code == IM_ECORRUPT ? IM_ECORRUPT : IM_EPARTIAL);
+	restore_row(job, i, "failed", why->text);
+	restore_warn(job, "store %s: %s", job->picks[i].name, why->text);
+	return 0;
+}
+
+static int plan_store(struct restore_job *job, size_t i, struct im_error *err)
+{
+	struct restore_pick *p = &job->picks[i];
+	struct im_error why = { 0 };
+	if (!p->manifest)
+		return 0;
+	int root_fd = job->request->dry_run ? -1 : target_root_fd(job->target, p->unit);
+	int rc = engine_add(job->engine, p->snapshot, p->manifest, p->name, p->unit, root_fd, p->path_filter, &p->engine_store, &why);
+	if (rc == 0) {
+		p->planned = true;
+		rc = engine_plan(job->engine, p->engine_store, &why);
+	}
+	if (rc && is_local(rc))
+		return fail_store(job, i, &why);
+	return rc ? im_fail(err, rc, "store %s: %s", p->name, why.text) : 0;
+}
+
+static int plan(struct restore_job *job, struct im_error *err)
+{
+	struct engine_stats stats;
+	restore_phase_begin(job, "plan");
+	int64_t start = im_monotonic_us();
+	int rc = 0;
+	for (size_t i = 0; i < job->pick_count && rc == 0; i++)
+		rc = plan_store(job, i, err);
+	engine_get_stats(job->engine, &stats);
+	restore_phase_add(job, "plan", im_monotonic_us() - start - (int64_t)stats.fetch_us, 0);
+	return rc;
+}
+
+static void take_figures(struct restore_job *job)
+{
+	struct restore_result *r = job->result;
+	struct engine_stats stats;
+	engine_get_stats(job->engine, &stats);
+	r->bytes_to_write = stats.planned_bytes;
+	r->bytes_to_read = stats.fetch.read_bytes > stats.read_bytes_planned ? stats.fetch.read_bytes : stats.read_bytes_planned;
+	r->bytes_read = stats.fetch.read_bytes;
+	r->files = r->packs = 0;
+	r->packs = stats.packs;
+	for (size_t i = 0; i < job->pick_count; i++)
+		if (job->picks[i].planned) {
+			engine_store_stats(job->engine, job->picks[i].engine_store, &r->stores[i].files, &r->stores[i].bytes);
+			r->files += r->stores[i].files;
+		}
+}
+
+static int fetch(struct restore_job *job, struct im_error *err)
+{
+	struct engine_stats stats;
+	int rc = check_space(job, true, err);
+	if (rc)
+		return rc;
+	restore_phase_begin(job, "fetch");
+	rc = engine_fetch(job->engine, err);
+	engine_get_stats(job->engine, &stats);
+	restore_phase_add(job, "fetch", (int64_t)stats.fetch_us, stats.planned_bytes);
+	restore_phase_add(job, "read", (int64_t)stats.fetch.read_us, stats.fetch.read_bytes)->of_threads = true;
+	restore_phase_add(job, "decode", (int64_t)stats.fetch.decode_us, stats.fetch.plain_bytes)->of_threads = true;
+	restore_phase_add(job, "write", (int64_t)stats.write_us, stats.planned_bytes)->of_threads = true;
+	job->result->bytes_written = rc ? 0 : stats.planned_bytes;
+	return rc;
+}
+
+/* Metadata; deepest stores first, so that outer folders' times are set last. */
+static int finish(struct restore_job *job, struct im_error *err)
+{
+	restore_phase_begin(job, "finish");
+	int64_t start = im_monotonic_us();
+	int rc = engine_complete(job->engine, err);
+	for (size_t i = job->pick_count; i-- > 0 && rc == 0;) {
+		struct restore_pick *p = &job->picks[i];
+		struct im_error why = { 0 };
+		if (!p->planned)
+			continue;
+		int one = engine_finish(job->engine, p->engine_store, p->failed, &why);
+		p->planned = false;
+		if (one && is_local(one) && !p->failed)
+			fail_store(job, i, &why);
+		else if (one && !p->failed)
+			rc = im_fail(err, one, "store %s: %s", p->name, why.text);
+	}
+	struct engine_stats stats;
+	engine_get_stats(job->engine, &stats);
+	if (stats.refused_owners)
+		restore_warn(job, "%" PRIu64 " files belong to the user who restored: only root can give them their owners", stats.refused_owners);
+	restore_phase_add(job, "finish", im_monotonic_us() - start, 0);
+	return rc;
+}
+
+static int publish(struct restore_job *job, struct im_error *err)
+{
+	auto_free bool *wanted = calloc(job->pick_count + 1, sizeof *wanted);
+	if (!wanted)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	for (size_t i = 0; i < job->pick_count; i++)
+		if (job->picks[i].manifest)
+			wanted[job->picks[i].unit] = !job->picks[i].failed;
+	struct im_error why = { 0 };
+	int rc = target_publish(job->target, wanted, &why);
+	bool any = false;
+	for (size_t i = 0; i < job->pick_count; i++) {
+		struct restore_pick *p = &job->picks[i];
+		if (!p->manifest || p->failed)
+			continue;
+		any |= target_is_published(job->target, p->unit);
+		const char *aside = target_moved_aside(job->target, p->unit);
+		job->result->stores[i].moved_aside = aside ? strdup(aside) : NULL;
+		if (!target_is_published(job->target, p->unit))
+			fail_store(job, i, &why);
+		else
+			restore_row(job, i, p->older ? "older" : "ok", NULL);
+	}
+	bool fatal = rc && (!is_local(rc) || (!any && rc != IM_ECORRUPT));
+	return fatal ? im_fail(err, rc, "%s", why.text) : 0;
+}
+
+static int make_durable(struct restore_job *job, struct im_error *err)
+{
+	restore_phase_begin(job, "sync");
+	int64_t start = im_monotonic_us();
+	int rc = im_interrupt_check(err);
+	if (rc == 0 && !engine_sync_few(job->engine, &rc, err))
+		rc = target_sync(job->target, err);
+	if (rc == 0)
+		rc = publish(job, err);
+	if (rc == 0)
+		rc = target_end(job->target, err);
+	restore_phase_add(job, "sync", im_monotonic_us() - start, 0);
+	return rc;
+}
+
+static void report_damage(struct restore_job *job)
+{
+	for (size_t i = 0; i < job->pick_count; i++) {
+		struct restore_pick *p = &job->picks[i];
+		if (!p->manifest || p->failed || !engine_damage_count(job->engine, p->engine_store))
+			continue;
+		p->damaged = job->bad = true;
+		restore_worst(job, IM_ECORRUPT);
+		restore_row(job, i, "damaged", "parts of it could not be read from the vault; see what is damaged");
+		restore_report_damage(job, i);
+	}
+}
+
+static int check_one(struct restore_job *job, size_t i, const char *level, struct im_error *err)
+{
+	struct restore_pick *p = &job->picks[i];
+	const struct store_ops *ops = store_find(p->type);
+	if (!p->manifest || p->failed || p->damaged || !ops->check)
+		return 0;
+	if (p->path_filter) {
+		restore_row(job, i, job->result->stores[i].status, "each byte compared; the store as a whole was not restored and is not checked");
+		return 0;
+	}
+	auto_free char *text = NULL;
+	auto_free char *place = target_place(job->target, p->path);
+	struct im_error why = { 0 };
+	int rc = place ? ops->check(p->manifest, place, level, &text, &why) : im_fail(err, IM_ENOMEM, "out of memory");
+	if (rc == IM_EINTERRUPTED || rc == IM_ENOMEM)
+		return im_fail(err, rc, "%s", why.text);
+	if (rc == 0) {
+		restore_row(job, i, job->result->stores[i].status, text);
+		return 0;
+	}
+	job->bad = true;
+	restore_worst(job, rc == IM_ECORRUPT ? IM_ECORRUPT : IM_EDIFFERENT);
+	restore_row(job, i, "different", why.text);
+	restore_warn(job, "store %s: %s", p->name, why.text);
+	return 0;
+}
+
+static int check(struct restore_job *job, struct im_error *err)
+{
+	const char *level = job->request->check_level ? job->request->check_level : "quick";
+	int rc = 0;
+	if (strcmp(level, "none") == 0)
+		return 0;
+	restore_phase_begin(job, "check");
+	int64_t start = im_monotonic_us();
+	for (size_t i = 0; i < job->pick_count && rc == 0; i++) {
+		rc = im_interrupt_check(err);
+		if (rc == 0)
+			rc = check_one(job, i, level, err);
+	}
+	restore_phase_add(job, "check", im_monotonic_us() - start, 0);
+	return rc;
+}
+
+static int64_t elapsed_ms(const struct restore_job *job)
+{
+	return (im_monotonic_us() - job->start_us + 500) / 1000;
+}
+
+static int start_service(struct restore_job *job, struct im_error *err)
+{
+	const struct restore_request *q = job->request;
+	struct restore_result *r = job->result;
+	if (!job->bad)
+		r->data_complete_ms = elapsed_ms(job);
+	if (!q->exec_command) {
+		r->service_ready_ms = r->data_complete_ms;
+		return 0;
+	}
+	if (job->bad) {
+		restore_warn(job, "the service is not started: not everything is back and sound; look at it, then start it yourself");
+		return 0;
+	}
+	restore_phase_begin(job, "start");
+	int64_t start = im_monotonic_us();
+	auto_free char *target = target_place(job->target, "");
+	int rc = restore_start(q->exec_command, target && *target ? target : "/", &r->exec_status, err);
+	restore_phase_add(job, "start", im_monotonic_us() - start, 0);
+	if (rc == 0)
+		r->service_ready_ms = elapsed_ms(job);
+	return rc;
+}
+
+static int judge(struct restore_job *job, struct im_error *err)
+{
+	struct restore_result *r = job->result;
+	char took[40], target[40];
+	r->rto_met = r->rto_ms && r->service_ready_ms >= 0 && r->service_ready_ms <= r->rto_ms;
+	if (r->rto_ms && r->service_ready_ms >= 0 && !r->rto_met)
+		restore_worst(job, IM_EMISSED);
+	switch (job->worst) {
+	case 0:
+		return 0;
+	case IM_ECORRUPT:
+		return im_fail(err, IM_ECORRUPT, "damage in the vault or in a store: what it harms is named above; everything else is restored");
+	case IM_EDIFFERENT:
+		return im_fail(err, IM_EDIFFERENT, "everything is restored, but a check found a difference; see above");
+	case IM_EMISSED:
+		return im_fail(err, IM_EMISSED, "recovered after %s, but the target is %s", im_duration_format(took, sizeof took, r->service_ready_ms),
+		    im_duration_format(target, sizeof target, r->rto_ms));
+	default:
+		return im_fail(err, job->worst, "restored in part; see above");
+	}
+}
+
+/* The plan of a dry run: as the restore's own, without a stage. */
+static int plan_only(struct restore_job *job, struct im_error *err)
+{
+	int rc = plan(job, err);
+	if (rc == 0)
+		rc = engine_fetch(job->engine, err); /* counts only */
+	if (rc)
+		return rc;
+	take_figures(job);
+	for (size_t i = 0; i < job->pick_count; i++) {
+		if (!job->picks[i].failed)
+			restore_row(job, i, "planned", job->picks[i].older ? "from an older snapshot" : NULL);
+		if (job->picks[i].planned) {
+			struct im_error why = { 0 };
+			engine_finish(job->engine, job->picks[i].engine_store, true, &why);
+			job->picks[i].planned = false;
+		}
+	}
+	restore_forecast(job);
+	rc = check_space(job, true, err);
+	return rc ? rc : judge(job, err);
+}
+
+static int rebuild(struct restore_job *job, struct im_error *err)
+{
+	int rc = target_begin(job->target, err);
+	if (rc == 0)
+		rc = plan(job, err);
+	if (rc == 0)
+		rc = fetch(job, err);
+	if (rc == 0)
+		rc = finish(job, err);
+	take_figures(job);
+	if (rc == 0)
+		rc = make_durable(job, err);
+	if (rc == 0)
+		report_damage(job);
+	if (rc == 0)
+		rc = check(job, err);
+	if (rc == 0)
+		rc = start_service(job, err);
+	return rc ? rc : judge(job, err);
+}
+
+static int run(struct restore_job *job, struct im_error *err)
+{
+	const struct restore_request *q = job->request;
+	int64_t opened_us = q->opened_us ? q->opened_us : im_monotonic_us();
+	restore_phase_add(job, "open", opened_us - job->start_us, 0);
+	int64_t start = im_monotonic_us();
+	int rc = restore_choose(job, err);
+	if (rc == 0)
+		rc = restore_pick_stores(job, err);
+	if (rc == 0)
+		rc = aim(job, err);
+	if (rc == 0)
+		rc = restore_add_rows(job, err);
+	if (rc == 0)
+		rc = check_space(job, false, err);
+	if (rc == 0)
+		rc = make_engine(job, err);
+	job->result->phases[0].ms += (im_monotonic_us() - start) / 1000;
+	if (rc)
+		return rc;
+	return q->dry_run ? plan_only(job, err) : rebuild(job, err);
+}
+
+static void job_clear(struct restore_job *job, int rc)
+{
+	struct im_error ignored = { 0 };
+	for (size_t i = 0; i < job->pick_count; i++)
+		if (job->picks[i].planned)
+			engine_finish(job->engine, job->picks[i].engine_store, true, &ignored);
+	engine_free(job->engine);
+	/* an interruption must be quick: the next restore empties the stage */
+	if (job->target && rc != IM_EINTERRUPTED)
+		target_end(job->target, &ignored);
+	target_free(job->target);
+	fetcher_free(job->fetcher);
+	for (size_t i = 0; i < job->pick_count; i++)
+		snapshot_free(job->picks[i].older);
+	free(job->picks);
+	snapshot_free(job->snapshot);
+}
+
+int restore_run(const struct restore_request *request, struct restore_result *ret, struct im_error *err)
+{
+	*ret = (struct restore_result){ .service_ready_ms = -1, .data_complete_ms = -1, .exec_status = -1 };
+	struct restore_job job = { .request = request, .result = ret, .start_wall_ms = im_now_ms(),
+		.start_us = request->start_us ? request->start_us : im_monotonic_us() };
+	int rc = run(&job, err);
+	job_clear(&job, rc);
+	return rc;
+}
+
+void restore_result_clear(struct restore_result *r)
+{
+	for (size_t i = 0; i < r->store_count; i++) {
+		struct restore_store *s = &r->stores[i];
+		free(s->name);
+		free(s->type);
+		free(s->path);
+		free(s->text);
+		free(s->moved_aside);
+	}
+	for (size_t i = 0; i < r->warning_count; i++)
+		free(r->warnings[i]);
+	for (size_t i = 0; i < r->damaged_count; i++) {
+		free(r->damaged[i].store);
+		free(r->damaged[i].path);
+		free(r->damaged[i].text);
+	}
+	free(r->stores);
+	free(r->warnings);
+	free(r->damaged);
+	free(r->node);
+	free(r->snapshot);
+	*r = (struct restore_result){ 0 };
+}

@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Units, groups and their way to final names (see target.h). The order on disk: everything durable
+ * in the stage, then the old thing moved aside, then the new one renamed, then the folder fsynced.
+ * A crash between the two renames leaves the old one under its aside name and the new one in the
+ * stage; the next run finds the place free and begins again.
+ */
+#include "restore/target.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "restore/beneath.h"
+#include "restore/place.h"
+#include "restore/stage.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+struct unit {
+	char *path;   /* original, relative to the root: without its leading slash */
+	char *folder; /* its parent, "" for the root */
+	const char *name;
+	char **beside; /* names in the same folder */
+	size_t beside_count;
+	size_t group;
+	bool published;
+	char *aside;
+};
+
+struct group {
+	size_t outer;  /* unit */
+	bool inside;   /* the outer unit is a mount point: staged within */
+	bool folder_made;
+	int parent_fd; /* the folder that holds the stage; -1: not begun */
+	struct stage stage;
+};
+
+struct target {
+	char *to; /* NULL: in place */
+	bool overwrite;
+	int root_fd; /* DIR or "/"; -1 until target_begin, if DIR is not there */
+	struct unit *units;
+	size_t unit_count;
+	struct group *groups;
+	size_t group_count;
+	char stamp[32];
+};
+
+char *target_damaged_name(char *ret, const char *name)
+{
+	snprintf(ret, NAME_MAX + 1, "%.*s%s", NAME_MAX - (int)strlen(TARGET_DAMAGED_SUFFIX), name, TARGET_DAMAGED_SUFFIX);
+	return ret;
+}
+
+static void make_stamp(char ret[32])
+{
+	char text[IM_INSTANT_BYTES];
+	im_instant_format(text, im_now_ms());
+	size_t n = 0;
+	for (const char *p = text; *p && *p != '.'; p++)
+		if (*p != '-' && *p != ':')
+			ret[n++] = *p;
+	ret[n++] = 'Z';
+	ret[n] = 0;
+}
+
+int target_new(const char *to, bool overwrite, struct target **ret, struct im_error *err)
+{
+	struct target *t = calloc(1, sizeof *t);
+	if (!t)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	t->overwrite = overwrite;
+	make_stamp(t->stamp);
+	if (to) {
+		t->to = realpath(to, NULL);
+		if (!t->to && errno == ENOENT)
+			t->to = to[0] == '/' ? strdup(to) : NULL;
+		if (!t->to && errno == ENOENT) {
+			auto_free char *here = getcwd(NULL, 0);
+			t->to = here ? im_path_join(here, to) : NULL;
+		}
+		if (!t->to) {
+			free(t);
+			return im_fail_errno(err, IM_EUSAGE, errno, "cannot restore to %s", to);
+		}
+	}
+	t->root_fd = open(t->to ? t->to : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (t->root_fd < 0 && errno != ENOENT) {
+		int rc = im_fail_errno(err, IM_EUSAGE, errno, "cannot restore to %s", to);
+		target_free(t);
+		return rc;
+	}
+	*ret = t;
+	return 0;
+}
+
+void target_free(struct target *t)
+{
+	if (!t)
+		return;
+	for (size_t i = 0; i < t->group_count; i++) {
+		if (t->groups[i].parent_fd >= 0) {
+			stage_close(&t->groups[i].stage);
+			close(t->groups[i].parent_fd);
+		}
+	}
+	for (size_t i = 0; i < t->unit_count; i++) {
+		struct unit *u = &t->units[i];
+		for (size_t j = 0; j < u->beside_count; j++)
+			free(u->beside[j]);
+		free(u->beside);
+		free(u->path);
+		free(u->folder);
+		free(u->aside);
+	}
+	if (t->root_fd >= 0)
+		close(t->root_fd);
+	free(t->units);
+	free(t->groups);
+	free(t->to);
+	free(t);
+}
+
+/* Keeps what lies in the unit's own folder; other places are not this restore's business. */
+static int add_beside(struct unit *u, const char *path)
+{
+	size_t n = strlen(u->folder);
+	if (path[0] != '/' || strncmp(path + 1, u->folder, n) || (n && path[1 + n] != '/'))
+		return 0;
+	const char *name = path + 1 + n + (n ? 1 : 0);
+	if (!*name || strchr(name, '/') || !strcmp(name, u->name))
+		return 0;
+	char **grown = realloc(u->beside, (u->beside_count + 1) * sizeof *grown);
+	if (!grown)
+		return -1;
+	u->beside = grown;
+	return (u->beside[u->beside_count++] = strdup(name)) ? 0 : -1;
+}
+
+int target_add(struct target *t, const char *path, const char *const *beside, size_t beside_count,
+    size_t *ret_unit, struct im_error *err)
+{
+	if (path[0] != '/' || (path[1] && !beneath_path_valid(path + 1)))
+		return im_fail(err, IM_ECORRUPT, "'%s' is not a plain absolute path and is not restored", path);
+	if (!path[1] && !t->to)
+		return im_fail(err, IM_EUSAGE, "the root folder itself cannot be restored in place; use --to DIR");
+	struct unit *grown = realloc(t->units, (t->unit_count + 1) * sizeof *grown);
+	if (!grown)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	t->units = grown;
+	struct unit *u = &grown[t->unit_count];
+	*u = (struct unit){ .path = strdup(path + 1) };
+	char *slash = u->path ? strrchr(u->path, '/') : NULL;
+	u->folder = u->path ? strndup(u->path, slash ? (size_t)(slash - u->path) : 0) : NULL;
+	u->name = slash ? slash + 1 : u->path;
+	t->unit_count++;
+	bool failed = !u->folder;
+	for (size_t i = 0; i < beside_count && !failed; i++)
+		failed = add_beside(u, beside[i]) != 0;
+	if (failed)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	*ret_unit = t->unit_count - 1;
+	return 0;
+}
+
+/* Is inner the same as outer, or below it? */
+static bool holds(const char *outer, const char *inner)
+{
+	size_t n = strlen(outer);
+	return n == 0 || (strncmp(outer, inner, n) == 0 && (inner[n] == 0 || inner[n] == '/'));
+}
+
+static size_t outermost_of(const struct target *t, size_t unit)
+{
+	size_t best = unit;
+	for (size_t i = 0; i < t->unit_count; i++) {
+		size_t n = strlen(t->units[i].path), m = strlen(t->units[best].path);
+		if (holds(t->units[i].path, t->units[unit].path) && (n < m || (n == m && i < best)))
+			best = i;
+	}
+	return best;
+}
+
+static int form_groups(struct target *t, struct im_error *err)
+{
+	t->groups = calloc(t->unit_count ? t->unit_count : 1, sizeof *t->groups);
+	if (!t->groups)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	for (size_t i = 0; i < t->unit_count; i++) {
+		size_t outer = outermost_of(t, i), g = 0;
+		while (g < t->group_count && t->groups[g].outer != outer)
+			g++;
+		if (g == t->group_count)
+			t->groups[t->group_count++] = (struct group){ .outer = outer, .parent_fd = -1, .stage = { .fd = -1, .root_fd = -1 } };
+		t->units[i].group = g;
+	}
+	return 0;
+}
+
+static int refuse(const struct target *t, const struct unit *u, const char *name, struct im_error *err)
+{
+	const char *sep = *u->folder ? "/" : "";
+	if (name == u->name)
+		return im_fail(err, IM_EUSAGE, "%s/%s%s%s exists and is not empty; --overwrite moves it aside, --to DIR restores elsewhere",
+		    t->to ? t->to : "", u->folder, sep, name);
+	return im_fail(err, IM_EUSAGE, "%s/%s%s%s is left of an older database and would damage the restored one; --overwrite moves it aside",
+	    t->to ? t->to : "", u->folder, sep, name);
+}
+
+/* Looks at one unit's place; false in *ret_free when something must be moved aside first. */
+static int check_unit(const struct target *t, const struct unit *u, struct im_error *err)
+{
+	auto_close int fd = -1;
+	struct im_error why = { 0 };
+	int rc = beneath_folder(t->root_fd, u->folder, !t->to, false, &fd, NULL, &why);
+	if (rc == IM_ENOTFOUND)
+		return 0;
+	if (rc)
+		return im_fail(err, rc, "%s", why.text);
+	enum place_state state;
+	char stage[NAME_MAX + 1];
+	rc = place_look(fd, *u->name ? u->name : ".", stage_name(stage, NULL), &state, err);
+	if (rc == 0 && state == PLACE_TAKEN && !t->overwrite)
+		rc = refuse(t, u, u->name, err);
+	for (size_t i = 0; i < u->beside_count && rc == 0; i++) {
+		rc = place_look(fd, u->beside[i], NULL, &state, err);
+		if (rc == 0 && state != PLACE_FREE && !t->overwrite)
+			rc = refuse(t, u, u->beside[i], err);
+	}
+	return rc;
+}
+
+int target_check(struct target *t, struct im_error *err)
+{
+	int rc = form_groups(t, err);
+	for (size_t i = 0; i < t->unit_count && rc == 0 && t->root_fd >= 0; i++)
+		rc = check_unit(t, &t->units[i], err);
+	return rc;
+}
+
+/* The deepest existing folder on the way to DIR, when DIR itself is not there yet. */
+static int open_existing_part(const char *path)
+{
+	auto_free char *copy = strdup(path);
+	while (copy && *copy) {
+		int fd = open(copy, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (fd >= 0 || errno != ENOENT)
+			return fd;
+		char *slash = strrchr(copy, '/');
+		if (!slash)
+			break;
+		*slash = 0;
+	}
+	return open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+int target_space(struct target *t, size_t unit, uint64_t *ret_free_bytes, uint64_t *ret_device, struct im_error *err)
+{
+	auto_close int fd = -1;
+	struct unit *u = &t->units[unit];
+	if (t->root_fd < 0)
+		fd = open_existing_part(t->to);
+	else {
+		/* a mount point at the unit itself is where the bytes go */
+		int rc = beneath_deepest(t->root_fd, u->folder, !t->to, &fd, err);
+		if (rc)
+			return rc;
+		if (*u->name && place_is_mount(fd, u->name)) {
+			int mounted = openat(fd, u->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+			if (mounted >= 0) {
+				close(fd);
+				fd = mounted;
+			}
+		}
+	}
+	struct statvfs vfs;
+	struct stat st;
+	if (fd < 0 || fstatvfs(fd, &vfs) || fstat(fd, &st))
+		return im_fail_errno(err, IM_EIO, errno, "cannot ask for the free space of the target");
+	*ret_free_bytes = (uint64_t)(geteuid() ? vfs.f_bavail : vfs.f_bfree) * vfs.f_frsize;
+	*ret_device = st.st_dev;
+	return 0;
+}
+
+static int begin_group(struct target *t, struct group *g, struct im_error *err)
+{
+	struct unit *u = &t->units[g->outer];
+	char name[NAME_MAX + 1];
+	auto_close int fd = -1;
+	unsigned made;
+	int rc = beneath_folder(t->root_fd, u->folder, !t->to, true, &fd, &made, err);
+	if (rc)
+		return rc;
+	g->folder_made = made > 0;
+	g->inside = !*u->name || place_is_mount(fd, u->name);
+	if (g->inside && *u->name) {
+		int mounted = openat(fd, u->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (mounted < 0)
+			return im_fail_errno(err, IM_EIO, errno, "cannot open /%s", u->path);
+		close(fd);
+		fd = mounted;
+	}
+	g->parent_fd = TAKE_FD(fd);
+	stage_name(name, g->inside ? NULL : u->name);
+	auto_free char *where = im_format("%s/%s", t->to ? t->to : "", g->inside ? u->path : u->folder);
+	return stage_open(&g->stage, g->parent_fd, name, where ? where : u->path, err);
+}
+
+int target_begin(struct target *t, struct im_error *err)
+{
+	if (t->root_fd < 0) {
+		int rc = im_mkdirs(t->to, 0755, err);
+		if (rc)
+			return rc;
+		t->root_fd = open(t->to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (t->root_fd < 0)
+			return im_fail_errno(err, IM_EIO, errno, "cannot open %s", t->to);
+	}
+	int rc = 0;
+	for (size_t i = 0; i < t->group_count && rc == 0; i++)
+		rc = begin_group(t, &t->groups[i], err);
+	return rc;
+}
+
+int target_root_fd(const struct target *t, size_t unit)
+{
+	return t->groups[t->units[unit].group].stage.root_fd;
+}
+
+bool target_is_covered(const struct target *t, size_t unit, const char *path)
+{
+	const struct unit *u = &t->units[unit];
+	for (size_t i = 0; i < t->unit_count; i++) {
+		const struct unit *o = &t->units[i];
+		if (i == unit || o->group != u->group || strlen(o->path) <= strlen(u->path))
+			continue;
+		if (holds(o->path, path))
+			return true;
+		size_t n = strlen(o->folder);
+		for (size_t j = 0; j < o->beside_count; j++)
+			if (!strncmp(path, o->folder, n) && path[n] == '/' && !strcmp(path + n + 1, o->beside[j]))
+				return true;
+	}
+	return false;
+}
+
+char *target_place(const struct target *t, const char *path)
+{
+	return im_format("%s%s", t->to && strcmp(t->to, "/") ? t->to : "", path);
+}
+
+int target_sync(struct target *t, struct im_error *err)
+{
+	for (size_t i = 0; i < t->group_count; i++)
+		if (t->groups[i].stage.fd >= 0 && syncfs(t->groups[i].stage.fd))
+			return im_fail_errno(err, IM_EIO, errno, "cannot make the restored files durable");
+	return 0;
+}
+
+/* Moves one existing name out of the way; what is empty may stay, to be replaced. */
+static int clear_place(struct target *t, struct unit *u, int fd, const char *name, bool keep_empty, struct im_error *err)
+{
+	enum place_state state;
+	char aside[NAME_MAX + 1];
+	int rc = place_look(fd, name, NULL, &state, err);
+	if (rc || state == PLACE_FREE || (state == PLACE_EMPTY && keep_empty))
+		return rc;
+	if (state == PLACE_TAKEN && !t->overwrite)
+		return refuse(t, u, name, err);
+	rc = place_move_aside(fd, name, t->stamp, aside, err);
+	if (rc == 0 && name == u->name) {
+		auto_free char *path = im_format("/%s%s%s", u->folder, *u->folder ? "/" : "", aside);
+		u->aside = path ? target_place(t, path) : NULL;
+	}
+	return rc;
+}
+
+static bool is_there(int fd, const char *name, mode_t *ret_type)
+{
+	struct stat st;
+	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW))
+		return false;
+	*ret_type = st.st_mode & S_IFMT;
+	return true;
+}
+
+/* A folder that had to be made gets the owner of what goes into it: a server must be able to
+ * make its own files beside its database. */
+static void adopt_folder(int to_fd, int from_fd, const char *name)
+{
+	struct stat st;
+	if (geteuid() == 0 && fstatat(from_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && fchown(to_fd, st.st_uid, st.st_gid) == 0)
+		fchmod(to_fd, 0755);
+}
+
+static int publish_renamed(struct target *t, struct unit *u, int from_fd, struct im_error *err)
+{
+	auto_close int to_fd = -1;
+	unsigned made = 0;
+	mode_t type, old_type;
+	int rc = beneath_folder(t->root_fd, u->folder, !t->to, true, &to_fd, &made, err);
+	if (rc)
+		return rc;
+	char damaged[NAME_MAX + 1];
+	const char *name = u->name;
+	if (!is_there(from_fd, name, &type)) {
+		name = target_damaged_name(damaged, u->name);
+		if (!is_there(from_fd, name, &type))
+			return im_fail(err, IM_ENOTFOUND, "/%s is not in this snapshot", u->path);
+		rc = clear_place(t, u, to_fd, name, false, err);
+		return rc ? rc : place_put(from_fd, name, to_fd, name, err);
+	}
+	bool same_type = is_there(to_fd, name, &old_type) && old_type == type;
+	rc = clear_place(t, u, to_fd, name, same_type, err);
+	for (size_t i = 0; i < u->beside_count && rc == 0; i++) {
+		rc = clear_place(t, u, to_fd, u->beside[i], false, err);
+		if (rc == 0 && is_there(from_fd, u->beside[i], &old_type))
+			rc = place_put(from_fd, u->beside[i], to_fd, u->beside[i], err);
+	}
+	if (rc == 0)
+		rc = place_put(from_fd, name, to_fd, name, err);
+	const struct group *g = &t->groups[u->group];
+	if (rc == 0 && (made || (g->folder_made && u == &t->units[g->outer])))
+		adopt_folder(to_fd, to_fd, name);
+	if (rc == 0 && fsync(to_fd))
+		rc = im_fail_errno(err, IM_EIO, errno, "cannot make the folder of /%s durable", u->path);
+	return rc;
+}
+
+static int publish_inside(struct target *t, struct unit *u, struct group *g, struct im_error *err)
+{
+	enum place_state state;
+	char aside[NAME_MAX + 1];
+	auto_close int from_fd = *u->path ? beneath_open(g->stage.root_fd, u->path, O_RDONLY | O_DIRECTORY, 0) :
+	                                    dup(g->stage.root_fd);
+	if (from_fd < 0)
+		return im_fail_errno(err, IM_ENOTFOUND, errno, "/%s is not a folder of this snapshot", u->path);
+	int rc = place_look(g->parent_fd, ".", g->stage.name, &state, err);
+	if (rc == 0 && state == PLACE_TAKEN && !t->overwrite)
+		rc = refuse(t, u, u->name, err);
+	if (rc == 0 && state == PLACE_TAKEN) {
+		rc = place_move_children_aside(g->parent_fd, g->stage.name, t->stamp, aside, err);
+		auto_free char *path = im_format("/%s%s%s", u->path, *u->path ? "/" : "", aside);
+		u->aside = path ? target_place(t, path) : NULL;
+	}
+	if (rc == 0)
+		rc = place_put_children(from_fd, g->parent_fd, err);
+	if (rc == 0 && fsync(g->parent_fd))
+		rc = im_fail_errno(err, IM_EIO, errno, "cannot make /%s durable", u->path);
+	return rc;
+}
+
+static int publish_unit(struct target *t, size_t unit, struct im_error *err)
+{
+	struct unit *u = &t->units[unit];
+	struct group *g = &t->groups[u->group];
+	if (g->inside && !strcmp(t->units[g->outer].path, u->path))
+		return publish_inside(t, u, g, err);
+	auto_close int from_fd = -1;
+	int rc = beneath_folder(g->stage.root_fd, u->folder, false, false, &from_fd, NULL, err);
+	if (rc == IM_ENOTFOUND) {
+		im_error_clear(err);
+		return im_fail(err, IM_ENOTFOUND, "/%s is not in this snapshot", u->path);
+	}
+	return rc ? rc : publish_renamed(t, u, from_fd, err);
+}
+
+/* Went with a unit that encloses it? */
+static bool went_along(const struct target *t, size_t unit)
+{
+	for (size_t i = 0; i < t->unit_count; i++)
+		if (i != unit && t->units[i].published && holds(t->units[i].path, t->units[unit].path))
+			return true;
+	return false;
+}
+
+int target_publish(struct target *t, const bool *wanted, struct im_error *err)
+{
+	size_t done = 0;
+	int first = 0;
+	/* by ascending length: an enclosing path is always shorter */
+	for (size_t len = 0; done < t->unit_count && len < PATH_MAX; len++)
+		for (size_t i = 0; i < t->unit_count; i++) {
+			if (strlen(t->units[i].path) != len)
+				continue;
+			done++;
+			struct im_error why = { 0 };
+			int rc = wanted[i] && !went_along(t, i) ? publish_unit(t, i, &why) : 0;
+			t->units[i].published = wanted[i] && rc == 0;
+			if (rc && first == 0)
+				first = im_fail(err, rc, "%s", why.text);
+		}
+	return first;
+}
+
+bool target_is_published(const struct target *t, size_t unit)
+{
+	return t->units[unit].published;
+}
+
+const char *target_moved_aside(const struct target *t, size_t unit)
+{
+	return t->units[unit].aside;
+}
+
+int target_end(struct target *t, struct im_error *err)
+{
+	int rc = 0;
+	for (size_t i = 0; i < t->group_count; i++) {
+		struct im_error why = { 0 };
+		int one = t->groups[i].parent_fd >= 0 ? stage_remove(&t->groups[i].stage, &why) : 0;
+		if (one && rc == 0)
+			rc = im_fail(err, one, "%s", why.text);
+	}
+	return rc;
+}
