@@ -49,6 +49,8 @@ static const struct {
 static const enum option_id global_ids[] = { OPTION_CONFIG, OPTION_JSON, OPTION_QUIET, OPTION_HELP, OPTION_VERSION,
 	OPTION_VAULT, OPTION_KEY, OPTION_NODE, OPTION_PASSPHRASE_FILE, OPTION_END };
 
+#define LONG_BASE 256 /* above every letter */
+
 struct accepted { /* what getopt_long is told */
 	struct option longs[OPTION_COUNT + 1];
 	char shorts[2 * OPTION_COUNT + 3];
@@ -60,7 +62,7 @@ static void accept_ids(struct accepted *a, const enum option_id *ids)
 {
 	for (; *ids != OPTION_END; ids++) {
 		char *end = a->shorts + strlen(a->shorts);
-		a->longs[a->count] = (struct option){ table[*ids].name, table[*ids].has_arg, NULL, OPTION_COUNT + (int)*ids };
+		a->longs[a->count] = (struct option){ table[*ids].name, table[*ids].has_arg, NULL, LONG_BASE + (int)*ids };
 		a->names[a->count++] = table[*ids].name;
 		if (table[*ids].letter) {
 			*end++ = table[*ids].letter;
@@ -73,8 +75,8 @@ static void accept_ids(struct accepted *a, const enum option_id *ids)
 
 static enum option_id id_of(int found)
 {
-	if (found >= OPTION_COUNT)
-		return (enum option_id)(found - OPTION_COUNT);
+	if (found >= LONG_BASE)
+		return (enum option_id)(found - LONG_BASE);
 	for (int i = 1; i < OPTION_COUNT; i++)
 		if (table[i].letter == found)
 			return (enum option_id)i;
