@@ -139,8 +139,8 @@ echo "ok   the last snapshot equals the live store"
 
 # The old restore key is rotated away; the new one opens everything written before.
 old=$(/usr/bin/python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["id"])' "$work/safe/restore.key")
-"$imvault" key rotate "$old" --vault "$work/vault" "${key[@]}" --out "$work/safe/new.key" </dev/null \
-	>/dev/null || fail "key rotate (exit $?)"
+"$imvault" key rotate "$old" --vault "$work/vault" "${key[@]}" --out "$work/safe/new.key" \
+	--new-passphrase-file "$work/safe/phrase" </dev/null >/dev/null || fail "key rotate (exit $?)"
 chmod -R u+rwx "$work/ours"
 rm -rf "$work/ours"
 grow 20
