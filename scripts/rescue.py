@@ -298,9 +298,9 @@ class Target:
         """Owner, mode, ACLs, xattrs, times; what this user may not set is counted, not fatal."""
         uid = lookup(pwd.getpwnam, meta["user"], meta["uid"])
         gid = lookup(grp.getgrnam, meta["group"], meta["gid"])
-        self.attempt("owner", os.lchown, place, uid, gid)
+        owned = self.attempt("owner", os.lchown, place, uid, gid)
         if not os.path.islink(place):
-            self.attempt("mode", os.chmod, place, meta["mode"] & 0o7777)
+            self.attempt("mode", os.chmod, place, meta["mode"] & (0o7777 if owned else 0o777))
         for key, value in meta.get("xattrs", {}).items():
             self.attempt("xattr", os.setxattr, place, key, value, follow_symlinks=False)
         self.attempt("time", os.utime, place, ns=(meta["mtime_ns"],) * 2, follow_symlinks=False)
@@ -308,6 +308,7 @@ class Target:
     def attempt(self, what, call, *args, **options):
         try:
             call(*args, **options)
+            return True
         except OSError as e:
             self.skipped[f"{what} ({e.strerror})"] += 1
 
