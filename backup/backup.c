@@ -277,6 +277,7 @@ static int check_packs(struct backup_run *run, struct im_error *err)
 		if (rc == 0 && size == run->packs[i].size_bytes)
 			continue;
 		state_forget(run->state, NULL);
+		state_forget_ids(run->state, NULL);
 		if (!run->has_state_head || state_commit(run->state, &run->state_head, NULL))
 			state_checkpoint(run->state, NULL);
 		return im_fail(err, IM_ECORRUPT, "%s is %s the vault, and this node's memory relied on it: no snapshot was "

@@ -62,7 +62,8 @@ static int judge_state(struct backup_run *run, const struct snapshot_list *list,
 	backup_warn(run, NULL, "the vault was rolled back or snapshots were removed: snapshot %" PRIu64 " of node %s, "
 	    "which this node wrote, is gone; everything is read and stored again", run->state_head.seq, run->node);
 	run->head.rolled_back = true;
-	return state_forget(run->state, err);
+	int rc = state_forget(run->state, err);
+	return rc ? rc : state_forget_ids(run->state, err);
 }
 
 static int find_head_in(struct backup_run *run, const struct snapshot_list *list, struct im_error *err)

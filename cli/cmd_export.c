@@ -170,7 +170,8 @@ static int finish_file(struct sink *sink, const char *temporary, const char *pat
 static int export_to_file(struct cli *cli, const struct snapshot *snapshot, const char *path, struct sink *sink, struct im_error *err)
 {
 	const char *slash = strrchr(path, '/');
-	auto_free char *temporary = im_format("%.*s.tmp-XXXXXX", slash ? (int)(slash - path + 1) : 0, path);
+	auto_free char *folder = strndup(path, slash ? (size_t)(slash + 1 - path) : 0);
+	auto_free char *temporary = folder ? im_format("%s.tmp-XXXXXX", folder) : NULL;
 	if (access(path, F_OK) == 0)
 		return im_fail(err, IM_EUSAGE, "%s exists already and is never overwritten", path);
 	sink->fd = temporary ? mkostemp(temporary, O_CLOEXEC) : -1;

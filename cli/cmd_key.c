@@ -57,12 +57,12 @@ static int run_list(struct cli *cli, struct im_error *err)
 	const struct keyring *k = cli->vault->keyring;
 	output_integer(cli->json, "generation", keyring_generation(k));
 	output_array(cli->json, "keys");
-	output_line(cli, "%-16s  %-7s  %-7s  %-20s  %-16s  %s", "id", "role", "status", "created", "node", "name");
+	output_line(cli, "%-16s  %-7s  %-7s  %-19s  %-16s  %s", "id", "role", "status", "created", "node", "name");
 	for (size_t i = 0; i < keyring_count(k); i++) {
 		const struct key_entry *e = keyring_at(k, i);
 		char hex[17];
 		key_json(output_row(cli->json, "keys"), e);
-		output_line(cli, "%-16s  %-7s  %-7s  %-20.20s  %-16s  %s", im_hex(hex, e->id, 8), key_role_name(e->role),
+		output_line(cli, "%-16s  %-7s  %-7s  %-19.19s  %-16s  %s", im_hex(hex, e->id, 8), key_role_name(e->role),
 		    e->active ? "active" : "revoked", e->created ? e->created : "", e->node ? e->node : "-", e->name ? e->name : "");
 	}
 	return 0;

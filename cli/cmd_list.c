@@ -80,7 +80,7 @@ static void say_row(const struct listing *l, const struct snapshot *s, const cha
 {
 	char time[IM_INSTANT_BYTES], age[40], read[24], changed[24], stored[24], stores[40];
 	snprintf(stores, sizeof stores, failed ? "%zu ok, %zu FAILED" : "%zu ok", ok, failed);
-	output_line(l->cli, "%8" PRIu64 "  %.8s  %s  %-12s  %9s %9s %9s  %s", s->seq, hash, im_instant_format(time, s->time_ms),
+	output_line(l->cli, "%8" PRIu64 "  %.8s  %s  %-14s  %9s %9s %9s  %s", s->seq, hash, im_instant_format(time, s->time_ms),
 	    stores, im_bytes_format(read, sizeof read, (uint64_t)figure(s, "bytes_read")),
 	    im_bytes_format(changed, sizeof changed, (uint64_t)figure(s, "bytes_changed")),
 	    im_bytes_format(stored, sizeof stored, (uint64_t)figure(s, "bytes_stored")),
@@ -142,7 +142,7 @@ static int list_all(struct listing *l, const struct snapshot_list *list, struct 
 		if (!node || strcmp(node, list->items[i].node) != 0) {
 			node = list->items[i].node;
 			output_line(l->cli, "%snode %s", i ? "\n" : "", node);
-			output_line(l->cli, "%8s  %-8s  %-24s  %-12s  %9s %9s %9s  %s", "seq", "hash", "time (UTC)", "stores", "read",
+			output_line(l->cli, "%8s  %-8s  %-24s  %-14s  %9s %9s %9s  %s", "seq", "hash", "time (UTC)", "stores", "read",
 			    "changed", "stored", "age");
 		}
 		int rc = list_one(l, &list->items[i], err);

@@ -36,6 +36,7 @@ static int run_command(struct cli *cli, const struct command *command, int argc,
 	}
 	if (command->operands_max >= 0 && o->operand_count > command->operands_max)
 		return im_fail(err, IM_EUSAGE, "unexpected argument %s", o->operands[command->operands_max]), hint(err, command);
+	output_text(cli->json, "command", cli->command); /* first in the object */
 	return command->run(cli, err);
 }
 

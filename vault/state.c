@@ -303,6 +303,14 @@ int state_forget(struct state *s, struct im_error *err)
 	return rc;
 }
 
+int state_forget_ids(struct state *s, struct im_error *err)
+{
+	pthread_mutex_lock(&s->mutex);
+	int rc = exec(s, s->ids, "DELETE FROM packs; DELETE FROM ids; DELETE FROM fragments;", err);
+	pthread_mutex_unlock(&s->mutex);
+	return rc;
+}
+
 int state_get(struct state *s, const char *store, const char *key, struct im_buf *ret, struct im_error *err)
 {
 	pthread_mutex_lock(&s->mutex);

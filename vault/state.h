@@ -27,6 +27,8 @@ void state_close(struct state *s); /* without state_commit: everything since is 
 bool state_head(struct state *s, struct state_head *ret);
 /* Forget what stores know (maps, stats), keep nothing but the highest seen head for rollback detection. */
 int state_forget(struct state *s, struct im_error *err);
+/* Forget also which ids, packs and index fragments are in the vault: it was found to have lost some. Numbers already given are not given again. */
+int state_forget_ids(struct state *s, struct im_error *err);
 
 /* Store-kind memory: key/value blobs per store, in one transaction until state_commit. Thread-safe. */
 int state_get(struct state *s, const char *store, const char *key, struct im_buf *ret, struct im_error *err); /* IM_ENOTFOUND */

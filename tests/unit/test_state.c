@@ -190,6 +190,30 @@ static void state_forget__leaves_the_ids(void **state)
 	state_close(s);
 }
 
+static void state_forget_ids__keeps_head_and_numbers(void **state)
+{
+	(void)state;
+	uint8_t id[32] = { 5 };
+	struct im_ref ref = { 1, 2, 3, 4, 5 }, found;
+	struct state_head head;
+	uint32_t a = 0, b = 0;
+	struct state *s = reopen(NULL, vault_id);
+	assert_ok(state_pack_number(s, &a, &err), &err);
+	assert_ok(state_id_add(s, id, &ref, &err), &err);
+	assert_ok(state_fragment_add(s, "index/im-01/x", &err), &err);
+	commit(s, 7);
+	assert_ok(state_forget_ids(s, &err), &err);
+	assert_ok(state_checkpoint(s, &err), &err);
+	s = reopen(s, vault_id);
+	assert_int_equal(state_id_find(s, id, &found, &err), IM_ENOTFOUND);
+	assert_false(state_fragment_known(s, "index/im-01/x"));
+	assert_true(state_head(s, &head));
+	assert_int_equal(head.seq, 7);
+	assert_ok(state_pack_number(s, &b, &err), &err);
+	assert_true(b > a);
+	state_close(s);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -202,6 +226,7 @@ int main(void)
 		T(state_open__does_not_believe_one_half_of_another_state),
 		T(state_pack_number__is_never_given_twice),
 		T(state_forget__leaves_the_ids),
+		T(state_forget_ids__keeps_head_and_numbers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
