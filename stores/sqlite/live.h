@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Snapshots of a database under its own locks (WAL mode; rollback journal with locking = shared),
+ * of an empty one, and of one that has not changed since the last snapshot.
+ */
+#ifndef IM_STORES_SQLITE_LIVE_H
+#define IM_STORES_SQLITE_LIVE_H
+
+#include "stores/sqlite/image.h"
+#include "stores/sqlite/pin.h"
+
+int live_snapshot(const struct snapshot_request *request, enum pin_mode mode, int64_t timeout_ms, struct snapshot_result *ret, struct im_error *err);
+int live_snapshot_empty(const struct snapshot_request *request, const struct pin_files *files, struct snapshot_result *ret, struct im_error *err);
+/* *ret_same: the files are what they were and every pack is still known; ret is then filled without reading anything. */
+int live_unchanged(const struct snapshot_request *request, const struct pin_files *files, bool *ret_same, struct snapshot_result *ret, struct im_error *err);
+/* Remembers the image and puts manifest and figures into ret; takes over manifest. */
+int live_conclude(const struct snapshot_request *request, struct image *image, const struct pin_files *files, const struct shm_head *shm, json_t *manifest, struct snapshot_result *ret, struct im_error *err);
+
+#endif

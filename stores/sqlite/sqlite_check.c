@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Is a restored database sound? SQLite's own check, then the probes recorded with the snapshot.
+ * Opened as immutable, so that nothing is written and no -wal or -shm is left beside it; only with
+ * a journal to roll back (a pause snapshot taken within a transaction) is it opened for writing.
+ */
+#include "stores/sqlite/sqlite_rebuild.h"
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/interrupt.h"
+#include "stores/sqlite/dbmanifest.h"
+#include "stores/sqlite/probe.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define PROGRESS_STEPS 1000000
+
+static bool lies_beside(const char *path, const char *suffix)
+{
+	auto_free char *name = im_format("%s%s", path, suffix);
+	struct stat st;
+	return name && lstat(name, &st) == 0 && st.st_size > 0;
+}
+
+/* file:…?immutable=1 with what a URI must not hold escaped. */
+static char *immutable_uri(const char *path)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	char *uri = malloc(3 * strlen(path) + 32), *at = uri;
+	if (!uri)
+		return NULL;
+	at = stpcpy(at, "file:");
+	for (const char *p = path; *p; p++) {
+		if (*p == '%' || *p == '?' || *p == '#') {
+			*at++ = '%';
+			*at++ = digits[(unsigned char)*p >> 4];
+			*at++ = digits[*p & 15];
+		} else {
+			*at++ = *p;
+		}
+	}
+	strcpy(at, "?immutable=1");
+	return uri;
+}
+
+static int interrupted(void *context)
+{
+	(void)context;
+	return im_interrupt_signal() != 0;
+}
+
+static int open_restored(const char *path, bool journal, sqlite3 **ret, struct im_error *err)
+{
+	bool live = lies_beside(path, "-wal"); /* a service may have started on it already */
+	int flags = journal ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY;
+	auto_free char *uri = journal || live ? strdup(path) : immutable_uri(path);
+	if (!uri)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	sqlite3 *db = NULL;
+	if (sqlite3_open_v2(uri, &db, flags | (journal || live ? 0 : SQLITE_OPEN_URI), NULL) != SQLITE_OK) {
+		im_fail(err, IM_EFAIL, "cannot open the restored %s: %s", path, db ? sqlite3_errmsg(db) : "out of memory");
+		sqlite3_close(db);
+		return IM_EFAIL;
+	}
+	sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+	sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+	sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+	sqlite3_busy_timeout(db, 5000);
+	*ret = db;
+	return 0;
+}
+
+static int run_check(sqlite3 *db, const char *path, const char *pragma, struct im_error *err)
+{
+	auto_free char *sql = im_format("PRAGMA %s(1)", pragma);
+	sqlite3_stmt *q = NULL;
+	if (!sql)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	sqlite3_progress_handler(db, PROGRESS_STEPS, interrupted, NULL);
+	int step = sqlite3_prepare_v2(db, sql, -1, &q, NULL) == SQLITE_OK ? sqlite3_step(q) : sqlite3_errcode(db);
+	const char *said = step == SQLITE_ROW ? (const char *)sqlite3_column_text(q, 0) : sqlite3_errmsg(db);
+	int rc = 0;
+	if (step == SQLITE_INTERRUPT && im_interrupt_signal())
+		rc = im_interrupt_check(err);
+	else if (step != SQLITE_ROW || !said || strcmp(said, "ok") != 0)
+		rc = im_fail(err, IM_ECORRUPT, "%s of the restored %s: %s", pragma, path, said ? said : "no answer");
+	sqlite3_finalize(q);
+	sqlite3_progress_handler(db, 0, NULL, NULL);
+	return rc;
+}
+
+static int check_open(sqlite3 *db, const struct dbmanifest *m, const char *path, const char *level, char **ret_text, struct im_error *err)
+{
+	const char *pragma = strcmp(level, "full") == 0 ? "integrity_check" : "quick_check";
+	size_t probes = 0;
+	int rc = run_check(db, path, pragma, err);
+	if (rc == 0 && m->probes)
+		rc = probe_compare(db, m->probes, &probes, err);
+	if (rc)
+		return rc;
+	*ret_text = probes ? im_format("%s ok, %zu probe%s equal", pragma, probes, probes == 1 ? "" : "s") : im_format("%s ok", pragma);
+	return *ret_text ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
+}
+
+int sqlite_check(json_t *manifest, const char *path, const char *level, char **ret_text, struct im_error *err)
+{
+	struct dbmanifest m;
+	struct stat st;
+	sqlite3 *db = NULL;
+	if (strcmp(level, "none") == 0) {
+		*ret_text = strdup("not checked");
+		return *ret_text ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
+	}
+	int rc = dbmanifest_decode(manifest, &m, err);
+	if (rc)
+		return rc;
+	if (stat(path, &st))
+		rc = im_fail_errno(err, IM_EDIFFERENT, errno, "the restored %s is not there", path);
+	else if (m.pages == 0)
+		rc = (*ret_text = strdup("empty")) ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
+	else
+		rc = open_restored(path, lies_beside(path, "-journal"), &db, err);
+	if (db)
+		rc = check_open(db, &m, path, level, ret_text, err);
+	sqlite3_close(db);
+	dbmanifest_clear(&m);
+	return rc;
+}

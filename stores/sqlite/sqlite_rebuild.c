@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Planning a database's restore. A running XOR of page hashes is kept while pages are written, per
+ * worker; before the file gets its name it must equal the snapshot's. A stale -wal beside the new
+ * file would be replayed into it by SQLite, so it is moved aside (never deleted).
+ */
+#include "stores/sqlite/sqlite_rebuild.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "stores/sqlite/dbmanifest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_LANES 64
+#define READ_BYTES (1u << 20)
+
+struct lane { /* one worker's share of the checksum */
+	_Alignas(64) uint8_t sum[CRYPTO_PAGE_HASH_BYTES];
+	uint64_t bytes;
+};
+
+struct plan {
+	struct dbmanifest m;
+	uint8_t *page_key;
+	struct lane lanes[MAX_LANES];
+	atomic_bool ragged; /* a range did not hold whole pages: the file is read again at the end */
+	char *db_path, *journal_path;
+};
+
+static void plan_free(struct plan *p)
+{
+	if (!p)
+		return;
+	dbmanifest_clear(&p->m);
+	crypto_secret_free(p->page_key);
+	free(p->db_path);
+	free(p->journal_path);
+	free(p);
+}
+
+static void add_pages(const struct plan *p, uint8_t sum[CRYPTO_PAGE_HASH_BYTES], uint64_t offset, const uint8_t *data, size_t len)
+{
+	for (size_t at = 0; at < len; at += p->m.page_size) {
+		uint8_t hash[CRYPTO_PAGE_HASH_BYTES];
+		crypto_page_hash(hash, p->page_key, data + at, p->m.page_size, (offset + at) / p->m.page_size);
+		for (unsigned i = 0; i < sizeof hash; i++)
+			sum[i] ^= hash[i];
+	}
+}
+
+static void on_db_bytes(void *context, unsigned worker, uint64_t offset, const uint8_t *data, size_t len)
+{
+	struct plan *p = context;
+	IM_CHECK(worker < MAX_LANES);
+	if (offset % p->m.page_size || len % p->m.page_size) {
+		atomic_store(&p->ragged, true);
+		return;
+	}
+	add_pages(p, p->lanes[worker].sum, offset, data, len);
+	p->lanes[worker].bytes += len;
+}
+
+static int sum_file(const struct plan *p, int fd, uint8_t sum[CRYPTO_PAGE_HASH_BYTES], struct im_error *err)
+{
+	auto_free uint8_t *buffer = malloc(READ_BYTES);
+	if (!buffer)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	for (uint64_t at = 0; at < p->m.file_bytes;) {
+		uint64_t left = p->m.file_bytes - at;
+		size_t want = left < READ_BYTES ? (size_t)left : READ_BYTES;
+		ssize_t n = im_pread_full(fd, buffer, want, at, err, p->m.path);
+		if (n < 0)
+			return (int)n;
+		if ((size_t)n < want)
+			return im_fail(err, IM_ECORRUPT, "%s was restored too short", p->m.path);
+		add_pages(p, sum, at, buffer, want);
+		at += want;
+	}
+	return 0;
+}
+
+static int move_aside(int parent_fd, const char *name, const char *suffix, struct im_error *err)
+{
+	auto_free char *old = im_format("%s%s", name, suffix);
+	auto_free char *aside = im_format("%s%s.before-restore-%lld", name, suffix, (long long)im_now_ms());
+	if (!old || !aside)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	if (faccessat(parent_fd, old, F_OK, AT_SYMLINK_NOFOLLOW) && errno == ENOENT)
+		return 0;
+	if (renameat2(parent_fd, old, parent_fd, aside, RENAME_NOREPLACE))
+		return im_fail_errno(err, IM_EFAIL, errno, "cannot move the old %s aside (SQLite would apply it to the restored database)", old);
+	return 0;
+}
+
+static int finish_db(void *context, int fd, int parent_fd, const char *final_name, struct im_error *err)
+{
+	struct plan *p = context;
+	uint8_t sum[CRYPTO_PAGE_HASH_BYTES] = { 0 };
+	uint64_t bytes = 0;
+	(void)final_name; /* may be a temporary one: what lies beside the database is named after it */
+	for (unsigned i = 0; i < MAX_LANES; i++) {
+		bytes += p->lanes[i].bytes;
+		for (unsigned k = 0; k < sizeof sum; k++)
+			sum[k] ^= p->lanes[i].sum[k];
+	}
+	int rc = 0;
+	if (atomic_load(&p->ragged) || bytes != p->m.file_bytes) {
+		memset(sum, 0, sizeof sum);
+		rc = sum_file(p, fd, sum, err);
+	}
+	if (rc == 0 && memcmp(sum, p->m.checksum, sizeof sum) != 0)
+		rc = im_fail(err, IM_ECORRUPT, "%s: what was restored does not have the snapshot's checksum", p->m.path);
+	const char *name = strrchr(p->m.path, '/') + 1;
+	if (rc == 0)
+		rc = move_aside(parent_fd, name, "-wal", err);
+	if (rc == 0)
+		rc = move_aside(parent_fd, name, "-shm", err);
+	if (rc == 0 && !p->m.journal_count)
+		rc = move_aside(parent_fd, name, "-journal", err);
+	return rc;
+}
+
+static void set_owner(const struct dbmanifest *m, struct rebuild_file *file)
+{
+	struct passwd *user = m->user ? getpwnam(m->user) : NULL;
+	file->uid = user ? user->pw_uid : m->uid;
+	struct group *group = m->group ? getgrnam(m->group) : NULL;
+	file->gid = group ? group->gr_gid : m->gid;
+	file->mode = m->mode;
+	file->mtime_ns = m->mtime_ns;
+	file->set_owner = geteuid() == 0;
+}
+
+/* Declared before the database, so that it is there when the database appears. */
+static int plan_journal(struct rebuild *r, struct plan *p, struct im_error *err)
+{
+	struct rebuild_file file = { .path = p->journal_path, .size_bytes = p->m.journal_bytes };
+	uint32_t number;
+	set_owner(&p->m, &file);
+	int rc = r->file(r, &file, &number, err);
+	uint64_t offset = 0;
+	for (size_t i = 0; rc == 0 && i < p->m.journal_count; i++) {
+		const struct im_ref *ref = &p->m.journal[i];
+		rc = r->piece(r, number, offset, ref->plain, ENTRY_AUX, ref, 0, NULL, err);
+		offset += ref->plain;
+	}
+	return rc;
+}
+
+static int plan_leaf(struct rebuild *r, struct plan *p, uint32_t leaf, uint32_t number, struct im_error *err)
+{
+	struct leafmap_list runs = { 0 };
+	struct im_error why = { 0 };
+	uint64_t first = (uint64_t)leaf * LEAFMAP_PAGES;
+	int rc = dbmanifest_leaf(&p->m, r, leaf, &runs, &why);
+	if (rc == IM_ECORRUPT || rc == IM_ENOTFOUND) {
+		auto_free char *text = im_format("pages %llu-%llu of %s: their map cannot be read: %s", (unsigned long long)first + 1,
+		    (unsigned long long)first + dbmanifest_leaf_pages(&p->m, leaf), p->m.path, why.text);
+		r->damaged(r, text ? text : why.text);
+		return 0;
+	}
+	if (rc)
+		return im_fail(err, rc, "%s", why.text);
+	for (size_t i = 0; rc == 0 && i < runs.count; i++) {
+		const struct leafmap_run *run = &runs.runs[i];
+		rc = r->piece(r, number, (first + run->first) * p->m.page_size, (uint32_t)run->count * p->m.page_size, ENTRY_EXTENT,
+		    &run->ref, (uint32_t)run->skip * p->m.page_size, NULL, err);
+	}
+	leafmap_clear(&runs);
+	return rc;
+}
+
+static int plan_db(struct rebuild *r, struct plan *p, struct im_error *err)
+{
+	struct rebuild_file file = { .path = p->db_path, .size_bytes = p->m.file_bytes, .on_bytes = on_db_bytes,
+		.finish = finish_db, .context = p };
+	uint32_t number;
+	set_owner(&p->m, &file);
+	int rc = r->file(r, &file, &number, err);
+	for (uint32_t leaf = 0; rc == 0 && leaf < p->m.leaf_count; leaf++)
+		rc = plan_leaf(r, p, leaf, number, err);
+	return rc;
+}
+
+static int prepare(struct rebuild *r, struct plan *p, struct im_error *err)
+{
+	int rc = dbmanifest_decode(r->manifest, &p->m, err);
+	if (rc)
+		return rc;
+	p->page_key = crypto_secret_new(CRYPTO_KEY_BYTES);
+	p->db_path = strdup(p->m.path + 1);
+	p->journal_path = im_format("%s-journal", p->m.path + 1);
+	if (!p->page_key || !p->db_path || !p->journal_path)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	return keyring_id_key(r->keyring, "imvault page v1", p->page_key, err);
+}
+
+int sqlite_rebuild_plan(struct rebuild *r, struct im_error *err)
+{
+	struct plan *p = aligned_alloc(64, (sizeof *p + 63) / 64 * 64);
+	if (!p)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	memset(p, 0, sizeof *p);
+	int rc = prepare(r, p, err);
+	bool wanted = rc == 0 && dbmanifest_wanted(&p->m, r->path_filter);
+	if (wanted && p->m.journal_count)
+		rc = plan_journal(r, p, err);
+	if (wanted && rc == 0)
+		rc = plan_db(r, p, err);
+	r->store_data = p; /* also after a failure: finish frees it */
+	return rc;
+}
+
+int sqlite_rebuild_finish(struct rebuild *r, bool failed, struct im_error *err)
+{
+	(void)failed, (void)err; /* owners, modes and times came with the files */
+	plan_free(r->store_data);
+	r->store_data = NULL;
+	return 0;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading a write-ahead log (https://www.sqlite.org/fileformat2.html §4) up to one given commit.
+ * Every salt and every chained checksum on the way is verified, so what comes out is exactly what
+ * SQLite wrote; torn, stale and overwritten frames are errors. No I/O of its own: fuzzable.
+ */
+#ifndef IM_STORES_SQLITE_WAL_H
+#define IM_STORES_SQLITE_WAL_H
+
+#include "base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define WAL_HEADER_BYTES 32
+#define WAL_FRAME_HEADER_BYTES 24
+
+/* Reads up to len bytes at offset; short only at the end. Bytes read, or a negative code. */
+typedef ssize_t wal_read_fn(void *context, void *ret, size_t len, uint64_t offset, struct im_error *err);
+
+struct wal_expect { /* what the reader's mark says */
+	uint32_t page_size;
+	uint32_t max_frame;      /* frames count from 1 */
+	uint32_t pages;          /* database size after the commit at max_frame */
+	uint32_t frame_checksum[2];
+	uint8_t salt[8];
+};
+
+struct wal_table { /* for each page its last frame; ascending by page */
+	uint64_t *items; /* page number (from 1) << 32 | frame */
+	size_t count;
+};
+
+/* what: the file's name for messages. IM_ECORRUPT if the log is not what expect says. */
+int wal_load(wal_read_fn *read, void *context, const char *what, const struct wal_expect *expect, struct wal_table *ret, struct im_error *err);
+void wal_table_clear(struct wal_table *t);
+/* Frame of a page (numbered from 1), or 0. */
+uint32_t wal_table_frame(const struct wal_table *t, uint32_t page);
+/* Index of the first item whose page is at least page. */
+size_t wal_table_seek(const struct wal_table *t, uint32_t page);
+/* Where the page content of a frame begins. */
+uint64_t wal_frame_offset(uint32_t page_size, uint32_t frame);
+
+#endif
