@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The codec of tree segments over libarchive. Names are stored as the bytes they are
- * (hdrcharset=BINARY), whatever the locale. Fields that differ from run to run without meaning
+ * (hdrcharset=BINARY), whatever the locale; attributes once, in the form whose names and values are exact. Fields that differ from run to run without meaning
  * (device, inode, link count, access and change times) are left out, so equal trees make equal
  * segments.
  */
@@ -50,7 +50,7 @@ int files_segment_writer_new(struct files_segment_writer **ret, struct im_error 
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	}
 	if (archive_write_set_format_pax(w->archive) || archive_write_add_filter_none(w->archive) ||
-	    archive_write_set_options(w->archive, "hdrcharset=BINARY") || archive_write_set_bytes_per_block(w->archive, 1 << 16) ||
+	    archive_write_set_options(w->archive, "hdrcharset=BINARY,xattrheader=LIBARCHIVE") || archive_write_set_bytes_per_block(w->archive, 1 << 16) ||
 	    archive_write_set_bytes_in_last_block(w->archive, 1) ||
 	    archive_write_open2(w->archive, w, NULL, write_bytes, NULL, NULL)) {
 		im_fail(err, IM_EFAIL, "cannot begin a tree segment: %s", archive_error_string(w->archive));
