@@ -94,8 +94,8 @@ static void check_link(struct listing *l, json_t *row, const struct snapshot_nam
 	if (!l->node || strcmp(l->node, name->node) != 0)
 		return;
 	if (name->seq > l->seq + 1) {
-		snprintf(text, sizeof text, "snapshots %" PRIu64 " to %" PRIu64 " before it are missing: removed, or the vault was rolled back",
-		    l->seq + 1, name->seq - 1);
+		snprintf(text, sizeof text, "%" PRIu64 " snapshot%s missing before it, from number %" PRIu64 " on: removed, or the vault was "
+		    "rolled back", name->seq - l->seq - 1, name->seq == l->seq + 2 ? " is" : "s are", l->seq + 1);
 		problem(l, row, name->object, text);
 	} else if (name->seq == l->seq) {
 		problem(l, row, name->object, "there are two snapshots of this number: two machines write for this node");
