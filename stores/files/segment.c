@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The codec of tree segments over libarchive. Names are stored as the bytes they are
- * (hdrcharset=BINARY), whatever the locale; attributes once, in the form whose names and values are exact. Fields that differ from run to run without meaning
+ * (hdrcharset=BINARY), whatever the locale; attributes as SCHILY.xattr, whose names
+ * libarchive percent-encodes when it writes and leaves encoded when it reads. Fields that differ from run to run without meaning
  * (device, inode, link count, access and change times) are left out, so equal trees make equal
  * segments.
  */
@@ -50,7 +51,7 @@ int files_segment_writer_new(struct files_segment_writer **ret, struct im_error 
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	}
 	if (archive_write_set_format_pax(w->archive) || archive_write_add_filter_none(w->archive) ||
-	    archive_write_set_options(w->archive, "hdrcharset=BINARY,xattrheader=LIBARCHIVE") || archive_write_set_bytes_per_block(w->archive, 1 << 16) ||
+	    archive_write_set_options(w->archive, "hdrcharset=BINARY,xattrheader=SCHILY") || archive_write_set_bytes_per_block(w->archive, 1 << 16) ||
 	    archive_write_set_bytes_in_last_block(w->archive, 1) ||
 	    archive_write_open2(w->archive, w, NULL, write_bytes, NULL, NULL)) {
 		im_fail(err, IM_EFAIL, "cannot begin a tree segment: %s", archive_error_string(w->archive));
@@ -249,6 +250,50 @@ static int read_body(struct files_segment *s, struct files_member *m, struct im_
 	return check_pieces(s, m, err);
 }
 
+static int hex_digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static void percent_decode(char *text)
+{
+	char *to = text;
+	for (const char *p = text; *p; p++) {
+		int high = p[0] == '%' ? hex_digit(p[1]) : -1, low = high < 0 ? -1 : hex_digit(p[2]);
+		*to++ = low < 0 || !(high | low) ? *p : (char)(high << 4 | low);
+		p += low < 0 || !(high | low) ? 0 : 2;
+	}
+	*to = 0;
+}
+
+/* Gives the attributes of an entry that was read their real names. */
+static int decode_names(struct archive_entry *e, struct im_error *err)
+{
+	const char *name;
+	const void *value;
+	size_t len;
+	bool any = false;
+	archive_entry_xattr_reset(e);
+	while (archive_entry_xattr_next(e, &name, &value, &len) == ARCHIVE_OK)
+		any |= name && strchr(name, '%');
+	if (!any)
+		return 0;
+	struct archive_entry *copy = archive_entry_clone(e);
+	if (!copy)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	archive_entry_xattr_clear(e);
+	archive_entry_xattr_reset(copy);
+	while (archive_entry_xattr_next(copy, &name, &value, &len) == ARCHIVE_OK) {
+		auto_free char *decoded = name ? strdup(name) : NULL;
+		if (!decoded)
+			continue;
+		percent_decode(decoded);
+		archive_entry_xattr_add_entry(e, decoded, value, len);
+	}
+	archive_entry_free(copy);
+	return 0;
+}
+
 static int check_type(const struct files_member *m, struct im_error *err)
 {
 	switch (archive_entry_filetype(m->entry)) {
@@ -286,6 +331,8 @@ int files_segment_next(struct files_segment *s, struct files_member *ret, bool *
 		rc = im_fail(err, IM_ECORRUPT, "%.200s: a hard link to a name that is not allowed", m.path);
 	if (!rc)
 		rc = check_type(&m, err);
+	if (!rc)
+		rc = decode_names(e, err);
 	m.has_body = !rc && !m.link && archive_entry_filetype(e) == AE_IFREG;
 	if (m.has_body)
 		rc = read_body(s, &m, err);

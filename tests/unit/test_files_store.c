@@ -142,6 +142,9 @@ static void snapshot__keeps_metadata(void **state)
 	assert_int_equal(setxattr(files_rig_path(r, "a"), "user.note", "on a folder", 11, 0), 0);
 	assert_int_equal(setxattr(files_rig_path(r, "before1970"), "user.bytes \xff", "\0\1\2\xff", 4, 0), 0);
 	assert_int_equal(setxattr(files_rig_path(r, "before1970"), "user.empty", "", 0, 0), 0);
+	assert_int_equal(setxattr(files_rig_path(r, "before1970"), "user.a%20b", "1", 1, 0), 0);
+	assert_int_equal(setxattr(files_rig_path(r, "before1970"), "user.a b", "1", 1, 0), 0);
+	assert_int_equal(setxattr(files_rig_path(r, "before1970"), "user.k=v%", "line\n1=2", 8, 0), 0);
 	chmod(files_rig_path(r, "a"), 01711);
 	set_time(r, "a", 1111111111, 111);
 	set_time(r, ".", 1222222222, 222);
