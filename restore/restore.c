@@ -169,11 +169,11 @@ static void take_figures(struct restore_job *job)
 	r->bytes_read = stats.fetch.read_bytes;
 	r->files = r->packs = 0;
 	r->packs = stats.packs;
-	for (size_t i = 0; i < job->pick_count; i++)
-		if (job->picks[i].planned) {
+	for (size_t i = 0; i < job->pick_count; i++) {
+		if (job->picks[i].planned)
 			engine_store_stats(job->engine, job->picks[i].engine_store, &r->stores[i].files, &r->stores[i].bytes);
-			r->files += r->stores[i].files;
-		}
+		r->files += r->stores[i].files;
+	}
 }
 
 static int fetch(struct restore_job *job, struct im_error *err)
@@ -204,6 +204,7 @@ static int finish(struct restore_job *job, struct im_error *err)
 		struct im_error why = { 0 };
 		if (!p->planned)
 			continue;
+		engine_store_stats(job->engine, p->engine_store, &job->result->stores[i].files, &job->result->stores[i].bytes);
 		int one = engine_finish(job->engine, p->engine_store, p->failed, &why);
 		p->planned = false;
 		if (one && is_local(one) && !p->failed)
