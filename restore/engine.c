@@ -25,7 +25,7 @@ enum {
 	WINDOW_BYTES = 48 << 20,         /* fits the writer's blocks */
 	WINDOW_SWITCHES = 16,            /* from pack to pack: more than this is no sequential plan */
 	PROGRESS_BYTES = 4 << 20,
-	FEW_FILES = 64,                  /* up to this many are fsynced one by one */
+	FEW_FILES = 256,                 /* up to this many files and folders are fsynced one by one */
 	SAMPLE_BYTES = 8 << 20
 };
 
@@ -49,6 +49,11 @@ struct store {
 	size_t damaged_map_count;
 };
 
+struct folder {
+	char *path;
+	int root_fd;
+};
+
 struct engine {
 	struct engine_options options;
 	struct store **stores;
@@ -64,7 +69,8 @@ struct engine {
 	uint64_t window_bytes, switches;
 	uint32_t last_pack;
 	bool sealed; /* nothing more will be declared */
-	bool folders;
+	struct folder folders[FEW_FILES];
+	size_t folder_count; /* may be more than are kept */
 	uint8_t *pack_seen; /* by the engine's pack numbers */
 	uint32_t pack_total;
 	_Atomic uint64_t done_bytes;
@@ -104,6 +110,8 @@ void engine_free(struct engine *e)
 		free(s->name);
 		free(s);
 	}
+	for (size_t i = 0; i < e->folder_count && i < FEW_FILES; i++)
+		free(e->folders[i].path);
 	built_clear(&e->built);
 	crypto_wipe(e->chunk_key, sizeof e->chunk_key);
 	free(e->stores);
@@ -380,14 +388,25 @@ static int declare_piece(struct rebuild *r, uint32_t file, uint64_t file_offset,
 	return add_piece(s, f, &p, type, ref, id, err);
 }
 
+/* What is not kept is synced with the whole file system. */
+static void keep_folder(struct engine *e, int root_fd, const char *path)
+{
+	if (e->folder_count < FEW_FILES) {
+		char *copy = strdup(path);
+		e->folders[e->folder_count] = (struct folder){ copy, root_fd };
+		e->folder_count = copy ? e->folder_count : FEW_FILES;
+	}
+	e->folder_count++;
+}
+
 static int declare_folder(struct rebuild *r, const char *path, struct im_error *err)
 {
 	struct store *s = (struct store *)r;
 	if (!beneath_path_valid(path))
 		return im_fail(err, IM_ECORRUPT, "the snapshot names a folder '%s', which is not a plain path; it is not made", path);
-	s->engine->folders = true;
 	if (s->engine->options.dry_run)
 		return 0;
+	keep_folder(s->engine, r->root_fd, path);
 	const char *slash = strrchr(path, '/');
 	auto_free char *parent = strndup(path, slash ? (size_t)(slash - path) : 0);
 	auto_close int fd = -1;
@@ -457,7 +476,7 @@ int engine_add(struct engine *e, const struct snapshot *snapshot, json_t *manife
 		return rc ? rc : im_fail(err, IM_ENOMEM, "out of memory");
 	}
 	s->rebuild = (struct rebuild){ .snapshot = snapshot, .fetcher = e->options.fetcher, .manifest = manifest,
-		.keyring = e->options.vault->keyring, .path_filter = path_filter, .file = declare_file, .piece = declare_piece,
+		.keyring = e->options.vault->keyring, .path_filter = path_filter, .events = e->options.store_events, .file = declare_file, .piece = declare_piece,
 		.folder = declare_folder, .damaged = declare_damage, .root_fd = root_fd };
 	s->engine = e;
 	s->ops = ops;
@@ -547,21 +566,30 @@ int engine_finish(struct engine *e, size_t store, bool failed, struct im_error *
 	return rc;
 }
 
-bool engine_sync_few(struct engine *e, int *ret_rc, struct im_error *err)
+static int sync_path(int root_fd, const char *path, int flags, struct im_error *err)
 {
-	if (e->folders || e->built.count > FEW_FILES)
-		return false;
-	*ret_rc = 0;
-	for (size_t i = 0; i < e->built.count && *ret_rc == 0; i++) {
-		struct built_file *f = built_at(&e->built, i);
-		if (f->dropped)
-			continue;
-		auto_free char *damaged = f->damaged ? im_format("%s" TARGET_DAMAGED_SUFFIX, f->writer.path) : NULL;
-		auto_close int fd = beneath_open(f->writer.root_fd, damaged ? damaged : f->writer.path, O_RDONLY | O_NOFOLLOW, 0);
-		if (fd < 0 || fsync(fd))
-			*ret_rc = im_fail_errno(err, IM_EIO, errno, "cannot make /%s durable", f->writer.path);
+	auto_close int fd = beneath_open(root_fd, path, O_RDONLY | O_NOFOLLOW | flags, 0);
+	if (fd < 0 || fsync(fd))
+		return im_fail_errno(err, IM_EIO, errno, "cannot make /%s durable", path);
+	return 0;
+}
+
+int engine_sync_few(struct engine *e, bool *ret_done, struct im_error *err)
+{
+	*ret_done = false;
+	if (e->folder_count > FEW_FILES || e->built.count > FEW_FILES)
+		return 0;
+	int rc = 0;
+	for (size_t i = 0; i < e->built.count && rc == 0; i++) {
+		const struct built_file *f = built_at(&e->built, i);
+		/* a damaged file has another name by now and is no success anyway */
+		if (!f->dropped && !f->damaged)
+			rc = sync_path(f->writer.root_fd, f->writer.path, O_NONBLOCK, err);
 	}
-	return true;
+	for (size_t i = e->folder_count; i-- > 0 && rc == 0;)
+		rc = sync_path(e->folders[i].root_fd, e->folders[i].path, O_DIRECTORY, err);
+	*ret_done = rc == 0;
+	return rc;
 }
 
 static void tell_file_damage(const struct built_file *f, void (*fn)(void *context, const struct engine_damage *d), void *context)

@@ -18,6 +18,7 @@ struct engine_options {
 	struct vault *vault;
 	struct fetcher *fetcher;
 	const struct restore_events *events;
+	const struct store_events *store_events; /* for the stores' own warnings */
 	struct target *target;   /* for target_is_covered; NULL for a dry run */
 	bool dry_run;            /* count, fetch nothing */
 	bool check_ids;          /* compare chunks with their ids */
@@ -44,8 +45,8 @@ int engine_complete(struct engine *e, struct im_error *err);
 /* The store's own finish, and the names of its damaged files. */
 int engine_finish(struct engine *e, size_t store, bool failed, struct im_error *err);
 
-/* Makes what was restored durable file by file, if it is few files; false: too many, the whole file system is to be synced. After finish, before publishing. */
-bool engine_sync_few(struct engine *e, int *ret_rc, struct im_error *err);
+/* Makes what was restored durable file by file, if it is not much; *ret_done false: it is, sync the file system. After finish, before publishing. */
+int engine_sync_few(struct engine *e, bool *ret_done, struct im_error *err);
 
 struct engine_damage {
 	const char *path; /* original, absolute; NULL: a part of the map */

@@ -17,7 +17,7 @@ struct restore_pick { /* a store to restore; row i of the result's stores */
 	const char *path_filter; /* strictly below the store's path, or NULL */
 	const char *unit_path;
 	size_t unit, engine_store;
-	bool planned, failed, damaged;
+	bool added, planned, failed, damaged; /* added: the engine knows it; planned: its finish is due */
 };
 
 struct restore_job {
@@ -29,7 +29,9 @@ struct restore_job {
 	struct fetcher *fetcher;
 	struct target *target;
 	struct engine *engine;
+	struct store_events store_events;
 	int64_t start_us, start_wall_ms;
+	struct im_error first; /* what failed first */
 	int worst; /* what the run ends with if nothing stops it */
 	bool bad;  /* something is missing, damaged or different: the service is not started */
 };

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/interrupt.h"
 #include "restore/internal.h"
+#include "restore/warm.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -88,7 +89,7 @@ static int check_space(struct restore_job *job, bool planned, struct im_error *e
 			if (!p->manifest || p->failed || target_space(job->target, p->unit, &ignored, &other, NULL) || other != device)
 				continue;
 			bytes = need_of(p);
-			if (planned)
+			if (planned && p->added)
 				engine_store_stats(job->engine, p->engine_store, &files, &bytes);
 			need += bytes;
 		}
@@ -99,10 +100,16 @@ static int check_space(struct restore_job *job, bool planned, struct im_error *e
 	return 0;
 }
 
+static void store_warn(void *context, const char *store, const char *text)
+{
+	restore_warn(context, "store %s: %s", store, text);
+}
+
 static int make_engine(struct restore_job *job, struct im_error *err)
 {
 	const struct restore_request *q = job->request;
-	struct engine_options o = { .vault = q->vault, .events = q->events, .target = q->dry_run ? NULL : job->target,
+	job->store_events = (struct store_events){ .warn = store_warn, .context = job };
+	struct engine_options o = { .vault = q->vault, .events = q->events, .store_events = &job->store_events, .target = q->dry_run ? NULL : job->target,
 		.dry_run = q->dry_run, .check_ids = true };
 	for (size_t i = 0; i < job->pick_count; i++) {
 		json_t *meta = snapshot_store_meta(job->picks[i].snapshot, job->picks[i].name);
@@ -123,6 +130,8 @@ static bool is_local(int code)
 static int fail_store(struct restore_job *job, size_t i, const struct im_error *why)
 {
 	job->picks[i].failed = job->bad = true;
+	if (!job->first.code)
+		job->first = *why;
 	restore_worst(job, why->code == IM_ECORRUPT ? IM_ECORRUPT : IM_EPARTIAL);
 	restore_row(job, i, "failed", why->text);
 	restore_warn(job, "store %s: %s", job->picks[i].name, why->text);
@@ -138,7 +147,7 @@ static int plan_store(struct restore_job *job, size_t i, struct im_error *err)
 	int root_fd = job->request->dry_run ? -1 : target_root_fd(job->target, p->unit);
 	int rc = engine_add(job->engine, p->snapshot, p->manifest, p->name, p->unit, root_fd, p->path_filter, &p->engine_store, &why);
 	if (rc == 0) {
-		p->planned = true;
+		p->planned = p->added = true;
 		rc = engine_plan(job->engine, p->engine_store, &why);
 	}
 	if (rc && is_local(rc))
@@ -152,8 +161,13 @@ static int plan(struct restore_job *job, struct im_error *err)
 	restore_phase_begin(job, "plan");
 	int64_t start = im_monotonic_us();
 	int rc = 0;
-	for (size_t i = 0; i < job->pick_count && rc == 0; i++)
+	bool any = false;
+	for (size_t i = 0; i < job->pick_count && rc == 0; i++) {
 		rc = plan_store(job, i, err);
+		any |= !job->picks[i].failed;
+	}
+	if (rc == 0 && !any)
+		rc = job->first.code ? im_fail(err, job->first.code, "%s", job->first.text) : im_fail(err, IM_ENOTFOUND, "none of these stores is in the snapshot");
 	engine_get_stats(job->engine, &stats);
 	restore_phase_add(job, "plan", im_monotonic_us() - start - (int64_t)stats.fetch_us, 0);
 	return rc;
@@ -251,8 +265,11 @@ static int make_durable(struct restore_job *job, struct im_error *err)
 {
 	restore_phase_begin(job, "sync");
 	int64_t start = im_monotonic_us();
+	bool few = false;
 	int rc = im_interrupt_check(err);
-	if (rc == 0 && !engine_sync_few(job->engine, &rc, err))
+	if (rc == 0)
+		rc = engine_sync_few(job->engine, &few, err);
+	if (rc == 0 && !few)
 		rc = target_sync(job->target, err);
 	if (rc == 0)
 		rc = publish(job, err);
@@ -266,7 +283,7 @@ static void report_damage(struct restore_job *job)
 {
 	for (size_t i = 0; i < job->pick_count; i++) {
 		struct restore_pick *p = &job->picks[i];
-		if (!p->manifest || p->failed || !engine_damage_count(job->engine, p->engine_store))
+		if (!p->manifest || p->failed || !p->added || !engine_damage_count(job->engine, p->engine_store))
 			continue;
 		p->damaged = job->bad = true;
 		restore_worst(job, IM_ECORRUPT);
@@ -288,7 +305,9 @@ static int check_one(struct restore_job *job, size_t i, const char *level, struc
 	auto_free char *text = NULL;
 	auto_free char *place = target_place(job->target, p->path);
 	struct im_error why = { 0 };
-	int rc = place ? ops->check(p->manifest, place, level, &text, &why) : im_fail(err, IM_ENOMEM, "out of memory");
+	struct warm *warm = place && need_of(p) ? warm_begin(place) : NULL;
+	int rc = place ? ops->check(p->manifest, place, level, &text, &why) : im_fail(&why, IM_ENOMEM, "out of memory");
+	warm_end(warm);
 	if (rc == IM_EINTERRUPTED || rc == IM_ENOMEM)
 		return im_fail(err, rc, "%s", why.text);
 	if (rc == 0) {
