@@ -10,7 +10,7 @@ key or hash vouches for is not restored; a file has its final name only when it 
 0 done, 1 failed, 2 usage, 3 a store is not in the snapshot, 5 key refused, 6 damage, 7 not found.
 """
 import argparse, base64, collections, contextlib, ctypes, functools, getpass, grp, hashlib, io, json
-import os, pwd, re, stat, struct, subprocess, sys, tarfile, tempfile
+import os, pwd, re, stat, struct, subprocess, sys, tarfile, tempfile, urllib.parse
 
 from nacl import bindings as na
 from nacl.exceptions import CryptoError
@@ -370,17 +370,17 @@ def acl_bytes(text):
     return struct.pack("<I", 2) + b"".join(rows)
 
 def tar_meta(m):
-    """What describe() needs of a pax entry. Times are parsed as text: a float loses ns."""
+    """What describe() needs of a pax entry. A float would lose ns; "-2.25" is 0.25 after -2."""
     seconds, _, fraction = m.pax_headers.get("mtime", str(int(m.mtime))).partition(".")
-    ns = int((fraction + "000000000")[:9]) * (-1 if seconds.startswith("-") else 1)
+    mtime_ns = int(seconds) * 10**9 + int((fraction + "000000000")[:9])
     xattrs = {}
     for key, raw in ((k, raw_name(v)) for k, v in m.pax_headers.items()):
         if key.startswith("SCHILY.xattr."):
-            xattrs[key[13:]] = raw
+            xattrs[urllib.parse.unquote_to_bytes(key[13:])] = raw
         elif key in ("SCHILY.acl.access", "SCHILY.acl.default"):
             xattrs["system.posix_acl_" + key[11:]] = acl_bytes(raw.decode())
     return {"user": m.uname, "group": m.gname, "uid": m.uid, "gid": m.gid, "mode": m.mode,
-            "mtime_ns": int(seconds) * 10**9 + ns, "xattrs": xattrs}
+            "mtime_ns": mtime_ns, "xattrs": xattrs}
 
 def restore_files(vault, packs, store, target):
     base, faults = os.fsencode(store["path"]) + b"/", 0
