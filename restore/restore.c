@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/interrupt.h"
 #include "restore/internal.h"
 #include "restore/warm.h"
@@ -124,7 +125,7 @@ static int make_engine(struct restore_job *job, struct im_error *err)
 /* Errors that are one store's own; others end the restore. */
 static bool is_local(int code)
 {
-	return code == IM_ECORRUPT || code == IM_ENOTFOUND || code == IM_EUSAGE || code == IM_EDIFFERENT;
+	return code == IM_ECORRUPT || code == IM_ENOTFOUND || code == IM_EUSAGE || code == IM_EDIFFERENT || code == IM_EKEY;
 }
 
 static int fail_store(struct restore_job *job, size_t i, const struct im_error *why)
@@ -134,7 +135,8 @@ static int fail_store(struct restore_job *job, size_t i, const struct im_error *
 		job->first = *why;
 	restore_worst(job, why->code == IM_ECORRUPT ? IM_ECORRUPT : IM_EPARTIAL);
 	restore_row(job, i, "failed", why->text);
-	restore_warn(job, "store %s: %s", job->picks[i].name, why->text);
+	if (job->pick_count > 1) /* else it is the error itself */
+		restore_warn(job, "store %s: %s", job->picks[i].name, why->text);
 	return 0;
 }
 
@@ -292,6 +294,18 @@ static void report_damage(struct restore_job *job)
 	}
 }
 
+/* A damaged store inside this one leaves files there that the snapshot does not have. */
+static const char *damaged_inside(const struct restore_job *job, const struct restore_pick *outer)
+{
+	size_t n = strlen(outer->path);
+	for (size_t i = 0; i < job->pick_count; i++) {
+		const struct restore_pick *p = &job->picks[i];
+		if (p != outer && p->damaged && strncmp(p->path, outer->path, n) == 0 && (n == 1 || p->path[n] == '/'))
+			return p->name;
+	}
+	return NULL;
+}
+
 static int check_one(struct restore_job *job, size_t i, const char *level, struct im_error *err)
 {
 	struct restore_pick *p = &job->picks[i];
@@ -303,6 +317,12 @@ static int check_one(struct restore_job *job, size_t i, const char *level, struc
 		return 0;
 	}
 	auto_free char *text = NULL;
+	const char *inside = damaged_inside(job, p);
+	if (inside) {
+		text = im_format("each byte compared; not checked as a whole, since store %s inside it is damaged", inside);
+		restore_row(job, i, job->result->stores[i].status, text);
+		return 0;
+	}
 	auto_free char *place = target_place(job->target, p->path);
 	struct im_error why = { 0 };
 	struct warm *warm = place && need_of(p) ? warm_begin(place) : NULL;

@@ -374,7 +374,8 @@ static int clear_place(struct target *t, struct unit *u, int fd, const char *nam
 	if (state == PLACE_TAKEN && !t->overwrite)
 		return refuse(t, u, name, err);
 	rc = place_move_aside(fd, name, t->stamp, aside, err);
-	if (rc == 0 && name == u->name) {
+	if (rc == 0 && (name == u->name || !u->aside)) {
+		free(u->aside);
 		auto_free char *path = im_format("/%s%s%s", u->folder, *u->folder ? "/" : "", aside);
 		u->aside = path ? target_place(t, path) : NULL;
 	}
