@@ -48,16 +48,13 @@ static int probing_end(struct probing *p, struct im_error *err)
 	return p->rc ? im_fail(err, p->rc, "%s", p->error.text) : 0;
 }
 
-int live_conclude(const struct snapshot_request *request, struct image *image, const struct pin_files *files, const struct shm_head *shm, json_t *manifest, struct snapshot_result *ret, struct im_error *err)
+int live_conclude(struct image *image, const uint8_t *fingerprint, bool racy, json_t *manifest, struct snapshot_result *ret, struct im_error *err)
 {
-	uint8_t fingerprint[CRYPTO_HASH_BYTES] = { 0 };
-	bool racy = true;
-	if (!files || !remember_fingerprint(files, shm, request->store, fingerprint, &racy))
-		racy = true;
+	static const uint8_t unknown[CRYPTO_HASH_BYTES];
 	struct snapshot_result result = { .instant_ms = ret->instant_ms, .pause_us = ret->pause_us, .partial = ret->partial };
 	int rc = image_describe(image, manifest, &result, err);
 	if (rc == 0)
-		rc = image_commit(image, fingerprint, racy, manifest, err);
+		rc = image_commit(image, fingerprint ? fingerprint : unknown, racy || !fingerprint, manifest, err);
 	if (rc) {
 		free(result.packs);
 		json_decref(manifest);
@@ -104,17 +101,11 @@ static int snapshot_pinned(const struct snapshot_request *request, struct pin *p
 	if (rc == 0 && json_object_set(manifest, "probes", probes))
 		rc = im_fail(err, IM_ENOMEM, "out of memory");
 	json_decref(probes);
-	if (rc == 0)
-		rc = image_describe(image, manifest, ret, err);
-	if (rc == 0)
-		rc = image_commit(image, fingerprint, !known || racy, manifest, err);
 	if (rc) {
 		json_decref(manifest);
-		free(ret->packs);
 		return rc;
 	}
-	ret->manifest = manifest;
-	return 0;
+	return live_conclude(image, known ? fingerprint : NULL, racy, manifest, ret, err);
 }
 
 int live_snapshot(const struct snapshot_request *request, enum pin_mode mode, int64_t timeout_ms, struct snapshot_result *ret, struct im_error *err)
@@ -153,7 +144,7 @@ int live_snapshot_empty(const struct snapshot_request *request, const struct pin
 	if (rc == 0)
 		rc = image_add(image, &source, err);
 	if (rc == 0)
-		rc = live_conclude(request, image, NULL, NULL, manifest, &result, err);
+		rc = live_conclude(image, NULL, true, manifest, &result, err);
 	else
 		json_decref(manifest);
 	image_free(image);

@@ -13,7 +13,8 @@ int live_snapshot(const struct snapshot_request *request, enum pin_mode mode, in
 int live_snapshot_empty(const struct snapshot_request *request, const struct pin_files *files, struct snapshot_result *ret, struct im_error *err);
 /* *ret_same: the files are what they were and every pack is still known; ret is then filled without reading anything. */
 int live_unchanged(const struct snapshot_request *request, const struct pin_files *files, bool *ret_same, struct snapshot_result *ret, struct im_error *err);
-/* Remembers the image and puts manifest and figures into ret; takes over manifest. */
-int live_conclude(const struct snapshot_request *request, struct image *image, const struct pin_files *files, const struct shm_head *shm, json_t *manifest, struct snapshot_result *ret, struct im_error *err);
+/* Remembers the image and puts manifest and figures into ret, whose instant_ms and pause_us are set. Takes over manifest.
+ * fingerprint: of the files at the instant of the image, or NULL if it can't be told. */
+int live_conclude(struct image *image, const uint8_t *fingerprint, bool racy, json_t *manifest, struct snapshot_result *ret, struct im_error *err);
 
 #endif

@@ -13,11 +13,52 @@
 #include "stores/sqlite/probe.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define PROGRESS_STEPS 1000000
+#define WARM_BYTES (4u << 20)
+
+/*
+ * SQLite walks its trees page by page; a restore may have written past the page cache. So a thread
+ * reads ahead in file order. Its descriptor is closed after the connection is (POSIX locks).
+ */
+struct warmer {
+	pthread_t thread;
+	bool started;
+	int fd;
+	atomic_bool stop;
+};
+
+static void *warm_main(void *arg)
+{
+	struct warmer *w = arg;
+	struct stat st;
+	if (fstat(w->fd, &st))
+		return NULL;
+	for (off_t at = 0; at < st.st_size && !atomic_load(&w->stop); at += WARM_BYTES)
+		readahead(w->fd, at, WARM_BYTES);
+	return NULL;
+}
+
+static void warm_start(struct warmer *w, const char *path)
+{
+	w->fd = open(path, O_RDONLY | O_CLOEXEC);
+	w->started = w->fd >= 0 && pthread_create(&w->thread, NULL, warm_main, w) == 0;
+}
+
+static void warm_end(struct warmer *w)
+{
+	atomic_store(&w->stop, true);
+	if (w->started)
+		pthread_join(w->thread, NULL);
+	if (w->fd >= 0)
+		close(w->fd);
+}
 
 static bool lies_beside(const char *path, const char *suffix)
 {
@@ -70,6 +111,7 @@ static int open_restored(const char *path, bool journal, sqlite3 **ret, struct i
 	sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
 	sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	sqlite3_busy_timeout(db, 5000);
+	sqlite3_exec(db, "PRAGMA cache_size=-32768", NULL, NULL, NULL);
 	*ret = db;
 	return 0;
 }
@@ -111,6 +153,7 @@ int sqlite_check(json_t *manifest, const char *path, const char *level, char **r
 	struct dbmanifest m;
 	struct stat st;
 	sqlite3 *db = NULL;
+	struct warmer warmer = { .fd = -1 };
 	if (strcmp(level, "none") == 0) {
 		*ret_text = strdup("not checked");
 		return *ret_text ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
@@ -125,8 +168,11 @@ int sqlite_check(json_t *manifest, const char *path, const char *level, char **r
 	else
 		rc = open_restored(path, lies_beside(path, "-journal"), &db, err);
 	if (db)
+		warm_start(&warmer, path);
+	if (db)
 		rc = check_open(db, &m, path, level, ret_text, err);
 	sqlite3_close(db);
+	warm_end(&warmer);
 	dbmanifest_clear(&m);
 	return rc;
 }
