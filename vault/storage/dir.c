@@ -22,7 +22,8 @@
 #include <sys/statvfs.h>
 
 #define OPEN_FILES 16
-#define WRITEBACK_BYTES (UINT64_C(8) << 20)
+#define BLOCK_BYTES (1u << 20)
+#define BLOCK_ALIGNMENT 4096
 #define MAX_OBJECT_BYTES (UINT64_C(2) << 30)
 #define TEMPORARY_PREFIX ".tmp-"
 #define MAX_DEPTH 8
@@ -50,7 +51,9 @@ struct dir_storage {
 struct dir_put {
 	struct storage_put base;
 	int fd;
-	uint64_t written, flushed;
+	uint64_t written; /* block's content included */
+	uint8_t *block;   /* what does not fill a block yet */
+	size_t filled;
 	char temporary[sizeof TEMPORARY_PREFIX + 16];
 };
 
@@ -303,25 +306,60 @@ static int dir_put_open(struct storage *s, struct storage_put **ret, struct im_e
 	return 0;
 }
 
+static int write_all(struct dir_put *p, const uint8_t *data, size_t len, struct im_error *err)
+{
+	for (size_t done = 0; done < len;) {
+		ssize_t n = write(p->fd, data + done, len - done);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EINVAL && fcntl(p->fd, F_GETFL) & O_DIRECT && fcntl(p->fd, F_SETFL, 0) == 0)
+			continue; /* a file system that takes O_DIRECT but not this write */
+		if (n < 0)
+			return fail_io(dir_of(p->base.storage), errno, err, "writing", "a new object");
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+/* Full blocks go past the page cache where the file system allows it: a backup should not push the
+ * server's pages out of memory, and copying them there costs more time than writing them. */
+static int write_block(struct dir_put *p, struct im_error *err)
+{
+	if (p->written == BLOCK_BYTES)
+		fcntl(p->fd, F_SETFL, O_DIRECT);
+	p->filled = 0;
+	return write_all(p, p->block, BLOCK_BYTES, err);
+}
+
 static int dir_put_write(struct storage_put *put, const void *data, size_t len, struct im_error *err)
 {
 	struct dir_put *p = (struct dir_put *)put;
 	if (len > MAX_OBJECT_BYTES - p->written)
 		return im_fail(err, IM_EFAIL, "an object of the vault %s would exceed 2 GiB", put->storage->url);
+	if (!p->block && !(p->block = aligned_alloc(BLOCK_ALIGNMENT, BLOCK_BYTES)))
+		return im_fail(err, IM_ENOMEM, "out of memory");
 	for (size_t done = 0; done < len;) {
-		ssize_t n = write(p->fd, (const char *)data + done, len - done);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return fail_io(dir_of(put->storage), errno, err, "writing", "a new object");
-		done += (size_t)n;
-		p->written += (uint64_t)n;
-	}
-	if (p->written - p->flushed >= WRITEBACK_BYTES) { /* only a head start: fsync is what counts */
-		sync_file_range(p->fd, (off_t)p->flushed, (off_t)(p->written - p->flushed), SYNC_FILE_RANGE_WRITE);
-		p->flushed = p->written;
+		size_t n = len - done < BLOCK_BYTES - p->filled ? len - done : BLOCK_BYTES - p->filled;
+		memcpy(p->block + p->filled, (const uint8_t *)data + done, n);
+		p->filled += n;
+		p->written += n;
+		done += n;
+		int rc = p->filled == BLOCK_BYTES ? write_block(p, err) : 0;
+		if (rc)
+			return rc;
 	}
 	return 0;
+}
+
+static int make_durable(struct dir_put *p, const char *name, struct im_error *err)
+{
+	int flags = fcntl(p->fd, F_GETFL);
+	if (p->filled && flags & O_DIRECT)
+		fcntl(p->fd, F_SETFL, flags & ~O_DIRECT);
+	int rc = write_all(p, p->block, p->filled, err);
+	if (rc == 0 && fsync(p->fd))
+		rc = fail_io(dir_of(p->base.storage), errno, err, "making durable", name);
+	return rc;
 }
 
 static void dir_put_abandon(struct storage_put *put)
@@ -329,6 +367,7 @@ static void dir_put_abandon(struct storage_put *put)
 	struct dir_put *p = (struct dir_put *)put;
 	unlinkat(dir_of(put->storage)->top, p->temporary, 0);
 	close(p->fd);
+	free(p->block);
 	free(p);
 }
 
@@ -407,13 +446,13 @@ static int dir_put_commit(struct storage_put *put, const char *name, struct im_e
 	struct dir_put *p = (struct dir_put *)put;
 	struct dir_storage *d = dir_of(put->storage);
 	char leaf[PART_BYTES];
-	if (fsync(p->fd)) {
-		int rc = fail_io(d, errno, err, "making durable", name);
+	int rc = make_durable(p, name, err);
+	if (rc) {
 		dir_put_abandon(put);
 		return rc;
 	}
 	auto_close int folder = make_folders(d, name, leaf);
-	int rc = folder < 0 ? folder : place(d->top, p->temporary, folder, leaf);
+	rc = folder < 0 ? folder : place(d->top, p->temporary, folder, leaf);
 	if (rc) {
 		rc = rc == -EEXIST ? im_fail(err, IM_EUSAGE, "%s exists already in the vault %s; objects are never replaced", name, d->base.url) :
 		                     fail_io(d, -rc, err, "placing", name);
@@ -423,6 +462,7 @@ static int dir_put_commit(struct storage_put *put, const char *name, struct im_e
 	if (fsync(folder))
 		rc = fail_io(d, errno, err, "making durable", name);
 	close(p->fd);
+	free(p->block);
 	free(p);
 	return rc;
 }
