@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -40,7 +39,7 @@ def binary(variable):
 
 def make_store(path, megabytes, journal="--delete"):
     """A realistic archive from the project's generator ($IMVAULT_MAKE_STORE)."""
-    subprocess.run([binary("IMVAULT_MAKE_STORE"), "--size", f"{megabytes}M", journal, str(path)],
+    subprocess.run([binary("IMVAULT_MAKE_STORE"), "--size", str(megabytes), journal, str(path)],
                    check=True, stdout=subprocess.DEVNULL)
 
 
@@ -128,7 +127,7 @@ class Node:
         answers = []
         while time.monotonic() < until:
             answers.append(await self.backup())
-        return answers
+        return answers or [await self.backup()]
 
     def lose_machine(self):
         shutil.rmtree(self.machine)
@@ -164,15 +163,12 @@ def running(folder, journal_mode, **options):
         server.stop()
 
 
-def kill(child, how=signal.SIGKILL):
-    with contextlib.suppress(ProcessLookupError):
-        child.send_signal(how)
-
-
 def main(*tests):
     """Runs coroutine functions in turn; the exit code is meson's."""
     failed = 0
-    chosen = [t for t in tests if len(sys.argv) < 2 or t.__name__ in sys.argv[1:]]
+    wanted = sys.argv[1:] or [t.__name__ for t in tests]
+    chosen = [t for t in tests if t.__name__ in wanted]
+    assert len(chosen) == len(wanted), f"unknown test in {wanted}"
     for test in chosen:
         print(f"== {test.__name__}", flush=True)
         begin = time.monotonic()

@@ -156,9 +156,10 @@ class Server:
     def state(self):
         return process_state(self.pid())
 
-    def kill9(self):
+    def kill(self, how=signal.SIGKILL):
+        """SIGKILL as in a disaster, or SIGTERM for an orderly end; returns when it is gone."""
         pid = self.pid()
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, how)
         while process_state(pid) not in (None, "Z"):
             time.sleep(0.01)
 
@@ -237,8 +238,9 @@ class Listener(Client):
 class Sender(Client):
     """Sends at a steady rate. sent[id] = (recipient, instant); acked[id] = instant (monotonic)."""
 
-    def __init__(self, server, user="sender"):
+    def __init__(self, server, user="sender", prefix="m"):
         super().__init__(server, user, "phone")
+        self.prefix = prefix
         self.sent = {}
         self.acked = {}
         self.add_event_handler("stanza_acked", self.on_acked)
@@ -251,7 +253,7 @@ class Sender(Client):
             self.acked[stanza["id"]] = time.monotonic()
 
     def send_one(self, to):
-        name = f"m{len(self.sent):06d}"
+        name = f"{self.prefix}{len(self.sent):06d}"
         message = self.make_message(f"{to}@{HOST}", mtype="chat",
                                     mbody=f"{name} 你好, the train leaves at nine " + "x" * 60)
         message["id"] = name

@@ -2,12 +2,13 @@
 """pause = PIDFILE against a rollback-journal Prosody: nothing is lost, and the server is released
 whatever becomes of imvault."""
 import asyncio
+import contextlib
 import os
 import random
 import signal
 import time
 
-from imvault import OK, Node, check, kill, main, running, scratch, stores_of
+from imvault import OK, Node, check, main, running, scratch, stores_of
 from prosody import Listener, Sender, missing_from_archives, process_state
 
 SECONDS = 20
@@ -63,11 +64,8 @@ async def killed_run(node, pid, how, group, in_pause, rng):
     else:
         await asyncio.sleep(rng.uniform(0, 0.15))
     hit = stopped(pid)
-    if child.returncode is None:
-        if group:
-            os.killpg(child.pid, how)
-        else:
-            kill(child, how)
+    with contextlib.suppress(ProcessLookupError):
+        (os.killpg if group else os.kill)(child.pid, how)
     await drain
     return hit
 

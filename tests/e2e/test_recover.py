@@ -57,7 +57,7 @@ async def recover__brings_back_every_message_acknowledged_before_the_snapshot():
         check(len(promised) > 300 and during > 0, "too little traffic to prove anything")
         check(not server.trouble(), f"the live server lost messages: {server.trouble()[:3]}")
 
-        server.kill9()
+        server.kill()
         sender.abort()
         online.abort()
         shutil.rmtree(server.root)
@@ -90,7 +90,7 @@ async def recover__works_from_the_backup_of_a_killed_server():
         await sender.open()
         await sender.traffic(3, 150)
         check(await sender.settle() == 0, "messages not acknowledged")
-        server.kill9()
+        server.kill()
         sender.abort()
         left = {n: v for n, v in contents(server.root / "data").items() if not n.endswith("-shm")}
         check(left["prosody.sqlite-wal"][1], "the kill left no -wal")
