@@ -223,7 +223,7 @@ static int read_content(struct segment_capture *s, const struct files_entry *e, 
 	for (int tries = 0; tries < READ_TRIES; tries++) {
 		struct stat after;
 		s->pieces.count = first_piece;
-		if (fstat(fd, &ret->st))
+		if (tries && fstat(fd, &ret->st))
 			return im_fail_errno(err, IM_EIO, errno, "cannot stat %s", e->path);
 		int rc = files_content_read(s->content, fd, &ret->st, e->path, &s->pieces, &ret->read, err);
 		if (rc)
@@ -246,16 +246,14 @@ static int read_content(struct segment_capture *s, const struct files_entry *e, 
 }
 
 /* A regular file that is open. IM_ENOTFOUND, IM_EIO: this entry only. */
-static int capture_regular(struct segment_capture *s, const struct files_entry *e, int fd, const char *name, struct im_error *err)
+static int capture_regular(struct segment_capture *s, const struct files_entry *e, int fd, const char *name, const struct stat *st, struct im_error *err)
 {
-	struct content_result r = { 0 };
+	struct content_result r = { .st = *st };
 	struct timespec now;
 	struct files_key key;
 	uint8_t name_hash[FILES_NAME_HASH_BYTES], key_hash[FILES_NAME_HASH_BYTES];
 	size_t first = s->pieces.count;
-	clock_gettime(CLOCK_REALTIME_COARSE, &now);
-	if (fstat(fd, &r.st))
-		return im_fail_errno(err, IM_EIO, errno, "cannot stat %s", e->path);
+	clock_gettime(CLOCK_REALTIME_COARSE, &now); /* after st, at most microseconds: far less than the doubt */
 	files_key_of(&key, &r.st);
 	files_name_hash(name_hash, e->path);
 	files_key_hash(key_hash, &key);
@@ -336,8 +334,10 @@ static int open_quietly(int at_fd, const char *name, int flags)
 /* The root itself: a folder or a single file. */
 static int capture_root(struct segment_capture *s, const struct files_entry *e, struct im_error *err)
 {
-	s->parent.fd = -1;
-	return S_ISREG(e->key.mode) ? capture_regular(s, e, s->c->root_fd, "", err) : capture_other(s, e, s->c->root_fd, "", err);
+	struct stat st;
+	if (fstat(s->c->root_fd, &st))
+		return im_fail_errno(err, IM_EIO, errno, "cannot stat the root of the tree");
+	return S_ISREG(st.st_mode) ? capture_regular(s, e, s->c->root_fd, "", &st, err) : capture_other(s, e, s->c->root_fd, "", err);
 }
 
 static int capture_entry(struct segment_capture *s, const struct files_entry *e, struct im_error *err)
@@ -361,7 +361,7 @@ static int capture_entry(struct segment_capture *s, const struct files_entry *e,
 	struct stat st;
 	if (is_regular && (fstat(fd, &st) || !S_ISREG(st.st_mode)))
 		return im_fail(err, IM_ENOTFOUND, "%s was replaced while the tree was read", e->path);
-	return is_regular ? capture_regular(s, e, fd, name, err) : capture_other(s, e, fd, name, err);
+	return is_regular ? capture_regular(s, e, fd, name, &st, err) : capture_other(s, e, fd, name, err);
 }
 
 /* Turns a failure that concerns one entry into a warning; others stop the store. */
@@ -419,6 +419,7 @@ static int put_segment(struct segment_capture *s, struct im_error *err)
 	size_t count;
 	struct im_ref ref;
 	int rc = files_content_wait(s->content, &chunks, &count, err);
+	im_buf_put(&bytes, FILES_SEGMENT_LABEL, strlen(FILES_SEGMENT_LABEL));
 	if (!rc)
 		rc = files_segment_finish(s->writer, chunks, count, &bytes, err);
 	if (!rc && bytes.len > ENTRY_MAX_META_BYTES)

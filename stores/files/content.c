@@ -82,7 +82,7 @@ static int encode(struct files_encoders *e, struct job *j, unsigned worker, stru
 	uint8_t id[32];
 	struct files_chunk chunk;
 	bool fresh = false;
-	size_t label = j->type == ENTRY_TREE ? 4 : 0;
+	size_t label = j->type == ENTRY_TREE ? strlen(FILES_SEGMENT_LABEL) : 0;
 	crypto_keyed(id, e->chunk_key, j->data, j->len);
 	int rc = packer_put(e->packer, e->codecs[worker], j->type, id, j->data + label, j->len - label, &chunk.ref, &fresh, err);
 	if (rc)
@@ -255,6 +255,11 @@ static int flush_bundle(struct files_content *c, struct im_error *err)
 	return submit(c, job, err);
 }
 
+static bool looks_like_sqlite(const uint8_t *data, size_t len)
+{
+	return len >= 16 && !memcmp(data, "SQLite format 3", 16);
+}
+
 static int add_piece(struct files_pieces *p, struct files_piece piece, struct im_error *err)
 {
 	if (p->count == p->cap) {
@@ -270,7 +275,7 @@ static int add_piece(struct files_pieces *p, struct files_piece piece, struct im
 }
 
 /* Fewer than FILES_SMALL_BYTES go to the bundle. */
-static ssize_t read_small(struct files_content *c, int fd, uint64_t offset, size_t len, const char *what, struct files_pieces *ret, struct im_error *err)
+static ssize_t read_small(struct files_content *c, int fd, uint64_t offset, size_t len, const char *what, struct files_pieces *ret, bool *ret_sqlite, struct im_error *err)
 {
 	int rc = c->bundle_len + len > FILES_BUNDLE_BYTES ? flush_bundle(c, err) : 0;
 	if (!rc && !c->bundle && !(c->bundle = buffer_take(c->encoders, FILES_CHUNK_BYTES)))
@@ -280,6 +285,7 @@ static ssize_t read_small(struct files_content *c, int fd, uint64_t offset, size
 	ssize_t n = im_pread_full(fd, c->bundle + c->bundle_len, len, offset, err, what);
 	if (n <= 0)
 		return n;
+	*ret_sqlite |= !offset && looks_like_sqlite(c->bundle + c->bundle_len, (size_t)n);
 	if (!c->bundle_len && (rc = add_row(c, NULL, &c->bundle_row, err)))
 		return rc;
 	rc = add_piece(ret, (struct files_piece){ .file_offset = offset, .chunk = c->bundle_row, .skip = (uint32_t)c->bundle_len, .len = (uint32_t)n }, err);
@@ -287,7 +293,7 @@ static ssize_t read_small(struct files_content *c, int fd, uint64_t offset, size
 	return rc ? rc : n;
 }
 
-static ssize_t read_chunk(struct files_content *c, int fd, uint64_t offset, size_t len, const char *what, struct files_pieces *ret, struct im_error *err)
+static ssize_t read_chunk(struct files_content *c, int fd, uint64_t offset, size_t len, const char *what, struct files_pieces *ret, bool *ret_sqlite, struct im_error *err)
 {
 	uint32_t row;
 	size_t cap = len > FILES_CHUNK_BYTES ? len : FILES_CHUNK_BYTES;
@@ -300,6 +306,7 @@ static ssize_t read_chunk(struct files_content *c, int fd, uint64_t offset, size
 		buffer_give(c->encoders, data, cap);
 		return rc;
 	}
+	*ret_sqlite |= !offset && looks_like_sqlite(data, (size_t)n);
 	rc = add_piece(ret, (struct files_piece){ .file_offset = offset, .chunk = row, .len = (uint32_t)n }, err);
 	int rc2 = submit(c, (struct job){ .type = ENTRY_CHUNK, .row = row, .data = data, .len = (size_t)n, .cap = cap }, err);
 	return rc ? rc : rc2 ? rc2 : n;
@@ -325,12 +332,6 @@ static bool next_data(int fd, bool sparse, uint64_t *pos, uint64_t size, uint64_
 	return true;
 }
 
-static bool looks_like_sqlite(int fd)
-{
-	char magic[16];
-	return pread(fd, magic, sizeof magic, 0) == (ssize_t)sizeof magic && !memcmp(magic, "SQLite format 3", sizeof magic);
-}
-
 int files_content_read(struct files_content *c, int fd, const struct stat *st, const char *what, struct files_pieces *ret, struct files_read *ret_read, struct im_error *err)
 {
 	uint64_t size = (uint64_t)st->st_size, pos = 0, end;
@@ -340,11 +341,10 @@ int files_content_read(struct files_content *c, int fd, const struct stat *st, c
 	size_t first = ret->count;
 	if (size > FILES_SMALL_BYTES)
 		posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-	read.sqlite = size >= 512 && looks_like_sqlite(fd);
 	while (next_data(fd, sparse, &pos, size, &end)) {
 		uint64_t stop = (pos / chunk + 1) * chunk;
 		size_t len = (size_t)((stop < end ? stop : end) - pos);
-		ssize_t n = (len < FILES_SMALL_BYTES ? read_small : read_chunk)(c, fd, pos, len, what, ret, err);
+		ssize_t n = (len < FILES_SMALL_BYTES ? read_small : read_chunk)(c, fd, pos, len, what, ret, &read.sqlite, err);
 		if (n < 0)
 			return (int)n;
 		pos += (size_t)n;
@@ -382,14 +382,10 @@ void files_content_reset(struct files_content *c)
 	c->row_count = 0;
 }
 
-int files_content_put_segment(struct files_content *c, struct im_buf *segment, struct im_ref *ret, struct im_error *err)
+int files_content_put_segment(struct files_content *c, struct im_buf *labelled, struct im_ref *ret, struct im_error *err)
 {
-	auto_buf struct im_buf labelled = { 0 };
-	im_buf_put(&labelled, "tree", 4);
-	im_buf_put(&labelled, segment->data, segment->len);
-	if (labelled.failed)
-		return im_fail(err, IM_ENOMEM, "out of memory");
-	struct job job = { .type = ENTRY_TREE, .ref = ret, .data = TAKE_PTR(labelled.data), .len = labelled.len };
+	struct job job = { .type = ENTRY_TREE, .ref = ret, .data = TAKE_PTR(labelled->data), .len = labelled->len };
+	labelled->len = labelled->cap = 0;
 	int rc = submit(c, job, err);
 	wait_idle(c);
 	return rc ? rc : content_error(c, err);

@@ -52,7 +52,8 @@ size_t files_content_rows(const struct files_content *c);
 int files_content_wait(struct files_content *c, const struct files_chunk **ret, size_t *ret_count, struct im_error *err);
 /* Begins the next segment: forgets all rows (after a wait). */
 void files_content_reset(struct files_content *c);
-/* Puts a finished segment; encoded by an encoder, too. */
-int files_content_put_segment(struct files_content *c, struct im_buf *segment, struct im_ref *ret, struct im_error *err);
+/* Puts a finished segment, whose bytes (taken over) follow FILES_SEGMENT_LABEL in the buffer: its id covers the label. */
+#define FILES_SEGMENT_LABEL "tree"
+int files_content_put_segment(struct files_content *c, struct im_buf *labelled, struct im_ref *ret, struct im_error *err);
 
 #endif

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define MAX_READERS 8
 #define SEGMENT_MAX_ENTRIES 2048
 #define SEGMENT_BOUNDARY_MASK 511u
 #define LIST_KEY "list" /* keys of all segments of the last run, to forget those that are gone */
@@ -178,9 +179,9 @@ static int prepare(struct run *r, const struct snapshot_request *q, struct im_er
 	crypto_wipe(chunk_key, sizeof chunk_key);
 	if (rc)
 		return rc;
-	r->reader_count = 2 * files_encoders_count(r->capture.encoders);
-	if (r->reader_count > 8)
-		r->reader_count = 8;
+	r->reader_count = 4 * files_encoders_count(r->capture.encoders); /* they wait for the disk most of the time */
+	if (r->reader_count > MAX_READERS)
+		r->reader_count = MAX_READERS;
 	r->capture.total_bytes = last_total(q);
 	rc = make_disks(r, err);
 	return rc ? rc : im_workers_new(r->reader_count, r->reader_count, read_job, &r->readers, err);
