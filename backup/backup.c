@@ -264,29 +264,6 @@ static int unite_packs(struct backup_run *run, struct im_error *err)
 	return 0;
 }
 
-/* The last line of defence: the vault may have lost packs that local state still believes in. */
-static int check_packs(struct backup_run *run, struct im_error *err)
-{
-	for (size_t i = 0; i < run->pack_count; i++) {
-		char object[80];
-		uint64_t size = 0;
-		struct im_error why = { 0 };
-		int rc = storage_size(run->vault->storage, fetch_pack_object(object, run->packs[i].name), &size, &why);
-		if (rc && rc != IM_ENOTFOUND)
-			return im_fail(err, rc, "%s", why.text);
-		if (rc == 0 && size == run->packs[i].size_bytes)
-			continue;
-		state_forget(run->state, NULL);
-		state_forget_ids(run->state, NULL);
-		if (!run->has_state_head || state_commit(run->state, &run->state_head, NULL))
-			state_checkpoint(run->state, NULL);
-		return im_fail(err, IM_ECORRUPT, "%s is %s the vault, and this node's memory relied on it: no snapshot was "
-		    "written; run the backup again (it will read everything), then imvault verify", object,
-		    rc ? "missing from" : "damaged in");
-	}
-	return 0;
-}
-
 static void add_up(struct backup_run *run)
 {
 	struct backup_result *r = run->result;
@@ -316,7 +293,7 @@ static int write_snapshot(struct backup_run *run, struct im_error *err)
 	if (rc == 0)
 		rc = unite_packs(run, err);
 	if (rc == 0)
-		rc = check_packs(run, err);
+		rc = backup_check_packs(run, err);
 	if (rc == 0)
 		rc = im_interrupt_check(err);
 	if (rc)

@@ -50,6 +50,9 @@ int backup_choose_stores(struct backup_run *run, struct im_error *err);
 /* head.c: judges the vault's chain against the local state; may forget the state. */
 int backup_find_head(struct backup_run *run, struct im_error *err);
 
+/* present.c: every pack of run->packs is in the vault, or IM_ECORRUPT and the local state forgets. */
+int backup_check_packs(struct backup_run *run, struct im_error *err);
+
 /* record.c: the images of stores not read this time, from the local state. */
 int backup_carry_over(struct backup_run *run, struct backup_image *image, struct backup_store *row, struct im_error *err);
 /* Remembers this image for later carrying over. */
