@@ -231,12 +231,16 @@ static int refuse_several_nodes(const struct snapshot_list *l, struct im_error *
 	return im_fail(err, IM_EUSAGE, "the vault holds several nodes (%s); choose one with --node", nodes);
 }
 
-static bool matches(const struct snapshot_name *n, const char *at)
+/* By its sequence number, or by its whole name as `backup --json` prints it: never ambiguous. */
+static bool matches_exactly(const struct snapshot_name *n, const char *at)
 {
 	char *end;
 	uint64_t seq = strtoull(at, &end, 10);
-	if (*at && !*end && seq == n->seq)
-		return true;
+	return end != at && seq == n->seq && (!*end || (*end == '-' && strcmp(end + 1, n->hash_prefix) == 0));
+}
+
+static bool matches(const struct snapshot_name *n, const char *at)
+{
 	size_t len = strlen(at);
 	return len >= 4 && len <= 16 && strncmp(n->hash_prefix, at, len) == 0;
 }
@@ -244,6 +248,9 @@ static bool matches(const struct snapshot_name *n, const char *at)
 static int choose_named(struct storage *s, const struct keyring *k, const struct snapshot_list *l, const char *at, struct snapshot **ret, struct im_error *err)
 {
 	const struct snapshot_name *found = NULL;
+	for (size_t i = 0; i < l->count; i++)
+		if (matches_exactly(&l->items[i], at))
+			return snapshot_read(s, k, &l->items[i], ret, err);
 	for (size_t i = 0; i < l->count; i++) {
 		if (!matches(&l->items[i], at))
 			continue;

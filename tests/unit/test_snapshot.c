@@ -108,6 +108,12 @@ static void snapshot_choose__understands_every_form(void **state)
 	assert_int_equal(chosen(r, "im-01", "latest", 0), 3);
 	assert_int_equal(chosen(r, NULL, "2", 0), 2);
 	im_hex(hex, r->last, 32);
+	hex[16] = '\0';
+	char name[80];
+	snprintf(name, sizeof name, "00000003-%s", hex);
+	assert_int_equal(chosen(r, NULL, name, 0), 3);
+	name[7] = '2';
+	assert_int_equal(chosen(r, NULL, name, IM_ENOTFOUND), 0);
 	hex[12] = '\0';
 	assert_int_equal(chosen(r, NULL, hex, 0), 3);
 	assert_int_equal(chosen(r, NULL, im_instant_format(instant, T0 + 2999), 0), 2);
