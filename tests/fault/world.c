@@ -179,15 +179,35 @@ uint64_t world_digest(const struct world *w, const char *root)
 	return database && tree ? database * 31 + tree : 0;
 }
 
-bool world_nothing_half(const struct world *w, const char *root, uint64_t whole)
+static const struct world *compared;
+static bool all_whole;
+
+static int compare_file(const char *path, const struct stat *st, int type, struct FTW *walk)
 {
-	char database[320], tree[320];
-	snprintf(database, sizeof database, "%s%s", root, w->database);
-	snprintf(tree, sizeof tree, "%s%s", root, w->tree);
-	uint64_t d = digest_database(database), t = digest_tree(tree);
-	if (d && t)
-		return d * 31 + t == whole;
-	if (d) /* only the database is there: it must be whole by itself */
-		return d == digest_database(w->database) || whole == 0;
-	return true;
+	auto_buf struct im_buf found = { 0 }, original = { 0 };
+	struct im_error err = { 0 };
+	char source[320];
+	size_t len = strlen(path), suffix = strlen(".imvault-damaged");
+	(void)st;
+	if (type != FTW_F || (len > suffix && strcmp(path + len - suffix, ".imvault-damaged") == 0))
+		return 0;
+	snprintf(source, sizeof source, "%s/%s", compared->tree, path + walk->base);
+	assert_ok(im_file_read(path, 1 << 20, &found, &err), &err);
+	assert_ok(im_file_read(source, 1 << 20, &original, &err), &err);
+	all_whole = all_whole && found.len == original.len && memcmp(found.data, original.data, found.len) == 0;
+	return 0;
+}
+
+bool world_nothing_half(const struct world *w, const char *root)
+{
+	char path[320];
+	snprintf(path, sizeof path, "%s%s", root, w->database);
+	uint64_t database = digest_database(path);
+	if (database && database != digest_database(w->database))
+		return false;
+	compared = w;
+	all_whole = true;
+	snprintf(path, sizeof path, "%s%s", root, w->tree);
+	nftw(path, compare_file, 8, FTW_PHYS);
+	return all_whole;
 }

@@ -28,7 +28,8 @@ int world_restore(struct world *w, const char *at, const char *to, struct im_err
 int world_verify(struct world *w, struct im_error *err);
 /* A digest of what a reader sees: all rows and all file contents below root + the original paths. 0 if either is missing. */
 uint64_t world_digest(const struct world *w, const char *root);
-/* True if nothing of the stores lies under a final name below root unless it is whole (digest equals one of the two). */
-bool world_nothing_half(const struct world *w, const char *root, uint64_t whole);
+/* True if every file that stands under a final name below root has the source's content, and so
+ * has the database, if it is there. What could not be read may lie beside as NAME.imvault-damaged. */
+bool world_nothing_half(const struct world *w, const char *root);
 
 #endif
