@@ -23,14 +23,14 @@
 #define CONFIG_MAX_STORES 256
 #define CONFIG_MAX_PAIRS 1024
 
-enum section { SECTION_NONE, SECTION_NODE, SECTION_VAULT, SECTION_STORE };
+enum section { SECTION_NONE, SECTION_NODE, SECTION_VAULT, SECTION_STORE, SECTION_RETENTION };
 
 struct parser {
 	struct im_config *config;
 	const char *source, *rest; /* rest: text not read yet */
 	int line;
 	enum section section;
-	bool seen_node, seen_vault, has_rto, has_level;
+	bool seen_node, seen_vault, seen_retention, has_rto, has_level;
 	struct im_error *err;
 	int rc;
 };
@@ -129,9 +129,8 @@ static int begin_section(struct parser *p, const char *line)
 	if (strncmp(name, "store ", 6) == 0)
 		return begin_store(p, name + 6 + strspn(name + 6, " "));
 	if (strcmp(name, "retention") == 0)
-		return wrong(p, "[retention] is for pruning, which this version cannot do yet; take the section out "
-		    "(everything is kept)");
-	return wrong(p, "unknown section [%s]; there are [node], [vault] and [store NAME]", name);
+		return begin_single(p, SECTION_RETENTION, &p->seen_retention, name);
+	return wrong(p, "unknown section [%s]; there are [node], [vault], [store NAME] and [retention]", name);
 }
 
 /* fgets for inih. Returns NULL at the end and at the first mistake. */
@@ -286,6 +285,22 @@ static int store_key(struct parser *p, const char *key, const char *value)
 	return add_pair(p, s, key, value);
 }
 
+/* Checked, and carried in each snapshot with the rest of the text, for the command that will prune: until
+ * there is one everything is kept, which fulfils any retention. */
+static int retention_key(struct parser *p, const char *key, const char *value)
+{
+	static const char *const counts[] = { "keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly" };
+	int64_t window_ms;
+	int count;
+	if (strcmp(key, "log_window") == 0)
+		return set_duration(p, &window_ms, key, value);
+	for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+		if (strcmp(key, counts[i]) == 0)
+			return set_number(p, &count, key, value, 0, 100000);
+	return wrong(p, "unknown key %s in [retention]; there are keep_last, keep_hourly, keep_daily, keep_weekly, "
+	    "keep_monthly, keep_yearly, log_window", key);
+}
+
 static int on_key(void *context, const char *section, const char *key, const char *value)
 {
 	(void)section; /* inih cuts it to 49 bytes; p->section is whole */
@@ -302,6 +317,8 @@ static int on_key(void *context, const char *section, const char *key, const cha
 		vault_key(p, key, value);
 	else if (p->section == SECTION_STORE)
 		store_key(p, key, value);
+	else if (p->section == SECTION_RETENTION)
+		retention_key(p, key, value);
 	else
 		wrong(p, "%s stands before the first section", key);
 	return p->rc == 0;

@@ -139,14 +139,16 @@ static void restore__never_leaves_half_a_file_under_its_name(void **state)
 			assert_true(status < 1000);
 			if (status == 0)
 				assert_int_equal(world_digest(&w, out), whole);
-			if (status != 3) /* 3: the newest snapshot could not be read and an older one was taken, which it said */
+			if (status != 3) { /* 3: the newest snapshot could not be read and an older one was taken, which it said */
 				assert_true(world_nothing_half(&w, out));
+			}
 			if (status == DIED) { /* started again, without any help */
 				im_error_clear(&err);
 				int rc = world_restore(&w, NULL, out, &err);
 				if (rc == IM_EUSAGE) /* a whole store is in place already */
-					if (status != 3) /* 3: the newest snapshot could not be read and an older one was taken, which it said */
+					if (status != 3) { /* 3: the newest snapshot could not be read and an older one was taken, which it said */
 				assert_true(world_nothing_half(&w, out));
+			}
 				else
 					assert_ok(rc, &err);
 			}

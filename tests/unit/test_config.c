@@ -143,7 +143,8 @@ static void parse__nothing_unknown_is_ignored(void **state)
 	(void)state;
 	refused("[node]\nname = a\ncolour = red\n", "line 3", "colour");
 	refused("[nodes]\nname = a\n", "line 1", "unknown section [nodes]");
-	refused("[retention]\nkeep_last = 24\n", "line 1", "retention");
+	refused("[retention]\nkeep_last = many\n", "line 2", "keep_last");
+	refused("[retention]\nkeep_lots = 24\n", "line 2", "keep_lots");
 	refused("[vault]\npassword = x\n", "line 2", "password");
 	refused("[vault]\ndedupe = all\n", "line 2", "dedupe");
 	refused("name = a\n", "line 1", "before the first section");

@@ -77,7 +77,7 @@ static void finding(void *context, const char *object, const char *text)
 {
 	struct rig *r = context;
 	size_t n = strlen(r->findings);
-	snprintf(r->findings + n, sizeof r->findings - n, "%s: %s\n", object, text);
+	snprintf(r->findings + n, sizeof r->findings - n, "%.100s: %.300s\n", object, text);
 }
 
 static const char *check(struct rig *r)
@@ -101,7 +101,7 @@ static void object_path(struct rig *r, size_t index, char ret[300])
 static void snapshot_choose__understands_every_form(void **state)
 {
 	struct rig *r = *state;
-	char hex[65], instant[IM_INSTANT_BYTES];
+	char hex[65] = "", instant[IM_INSTANT_BYTES];
 	for (int i = 1; i <= 3; i++)
 		append(r, i, T0 + i * 1000);
 	assert_int_equal(chosen(r, NULL, NULL, 0), 3);
