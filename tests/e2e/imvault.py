@@ -9,13 +9,14 @@ import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from prosody import Server, skip
+from prosody import HOST, Server, skip
 
 OK, PART = 0, 3
 NODE = "im-test"
@@ -131,6 +132,21 @@ class Node:
 
     def lose_machine(self):
         shutil.rmtree(self.machine)
+
+
+def check_copy(database, sender, before, user="offline"):
+    """A restored Prosody database is sound and has all that was acknowledged before an instant.
+    Opening it rolls a journal back; returns whether there was one."""
+    journal = database.with_name(database.name + "-journal").exists()
+    db = sqlite3.connect(database)
+    check(db.execute("PRAGMA integrity_check").fetchone()[0] == "ok", f"{database} is damaged")
+    text = "".join(row[0] for row in db.execute(
+        "SELECT value FROM prosodyarchive WHERE host = ? AND user = ?", (HOST, user)))
+    db.close()
+    lost = [n for n in sender.acked_before(before)
+            if sender.sent[n][0] == user and f"id='{n}'" not in text]
+    check(not lost, f"acknowledged before the snapshot, not in it: {lost}")
+    return journal
 
 
 def stores_of(server, **archive):
