@@ -90,8 +90,9 @@ static void backup__survives_a_fault_at_every_storage_call(void **state)
 			assert_true(status < 1000);
 			if (status == 0)
 				restore_and_compare(&w, "latest", world_digest(&w, ""));
-			if (hit && write_faults[f].what == FAULT_DIE)
+			if (hit && write_faults[f].what == FAULT_DIE) {
 				assert_int_equal(status, DIED);
+			}
 			im_error_clear(&err);
 			assert_ok(world_backup(&w, &err), &err);
 			if (round % 8 == 0 || !hit) {
@@ -137,8 +138,9 @@ static void restore__never_leaves_half_a_file_under_its_name(void **state)
 		for (unsigned n = first_call(f); hit; n += stride) {
 			int status = under_fault(&w, restore_to_out, read_faults[f].what, n, read_faults[f].sticky, &hit);
 			assert_true(status < 1000);
-			if (status == 0)
+			if (status == 0) {
 				assert_int_equal(world_digest(&w, out), whole);
+			}
 			if (status != 3) { /* 3: the newest snapshot could not be read and an older one was taken, which it said */
 				assert_true(world_nothing_half(&w, out));
 			}
