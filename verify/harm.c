@@ -195,6 +195,10 @@ static int check_maps(struct verify *v, struct fetcher *f, size_t i, struct snap
 	struct snapshot *s = NULL;
 	struct im_error why = { 0 };
 	int rc = vs->readable ? snapshot_read(v->storage, v->keyring, &vs->name, &s, &why) : IM_ENOTFOUND;
+	if (rc == IM_EUNREACHABLE || rc == IM_ENOMEM)
+		return im_fail(err, rc, "%s", why.text);
+	if (rc && vs->readable)
+		verify_damage_snapshot(v, verify_damage_add(v, vs->name.object, "it could be read once but not again: %s", why.text), vs->label);
 	for (size_t j = 0; rc == 0 && s->record.private_part && j < vs->store_count; j++) {
 		struct verify_store *st = &vs->stores[j];
 		json_t *mine = snapshot_manifest(s, st->name), *before = *previous ? snapshot_manifest(*previous, st->name) : NULL;
