@@ -261,9 +261,9 @@ class Sender(Client):
         message.send()
 
     async def traffic(self, seconds, rate, to=("online", "offline")):
-        """Sends for `seconds` and returns the rate reached. A late tick is made up for, but a server
-        that is a whole second behind is waited for: a slow machine slows the test down instead of
-        burying the server."""
+        """Sends for `seconds` and returns the rate reached. A late tick is made up for, but a
+        server that is a whole second behind is waited for: a slow machine slows the test down
+        instead of burying the server."""
         begin = time.monotonic()
         count = 0
         while (now := time.monotonic()) < begin + seconds:
@@ -274,7 +274,7 @@ class Sender(Client):
         return count / (time.monotonic() - begin)
 
     async def settle(self, timeout=30):
-        """Waits for acknowledgements until none has come for `timeout`; says how many are missing."""
+        """Waits for acknowledgements until none has come for `timeout`; how many are missing."""
         acked, deadline = -1, 0
         while len(self.acked) < len(self.sent):
             if len(self.acked) > acked:
