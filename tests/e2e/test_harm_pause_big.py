@@ -25,7 +25,7 @@ async def pause__of_a_500_mb_store_is_reported():
             answer.expect(OK)
         pauses = [answer.store("archive").get("pause_ms", -1) for answer in answers]
         print(f"{size >> 20} MiB, {rate:.0f} messages/s, {len(answers)} backups: "
-              f"pauses {pauses} ms ({'within' if max(pauses) < 200 else 'NOT within'} the aim of 200 ms), "
+              f"pauses {pauses} ms, of which {sum(p < 200 for p in pauses)} below 200 ms; "
               f"runs {[a.ms for a in answers]} ms")
         check(min(pauses) >= 0, "pause_ms is missing from stores[]")
         check(unacked == 0, "the server stopped acknowledging")
