@@ -32,20 +32,26 @@ bool block_is_victim(const struct block_env *env, uint32_t pack)
 	return low < env->victim_count && env->victims[low] == pack;
 }
 
-/* Unchanged pages are moved out of nearly empty packs, for at most an eighth of what changed so far. */
-static bool take_move(struct block_env *env, const struct block *b, uint32_t page)
+bool block_may_move(struct block_env *env, uint64_t bytes)
 {
-	const struct leafmap_run *run = env->victim_count ? leafmap_find(&b->old->runs, page) : NULL;
-	if (!run || !block_is_victim(env, run->ref.pack))
-		return false;
-	uint64_t moved = atomic_fetch_add(&env->moved_bytes, env->page_size) + env->page_size;
-	if (moved <= atomic_load(&env->changed_bytes) / 8)
+	uint64_t changed = atomic_load(&env->changed_bytes);
+	uint64_t moved = atomic_fetch_add(&env->moved_bytes, bytes) + bytes;
+	if (changed && moved <= env->move_credit + changed / BLOCK_MOVE_SHARE)
 		return true;
-	atomic_fetch_sub(&env->moved_bytes, env->page_size);
+	atomic_fetch_sub(&env->moved_bytes, bytes);
 	return false;
 }
 
-/* Hashes the pages; emit[i] tells which must be stored. */
+/* Unchanged pages are moved out of nearly empty packs, within bounds. */
+static bool take_move(struct block_env *env, const struct block *b, uint32_t page)
+{
+	const struct leafmap_run *run = env->victim_count ? leafmap_find(&b->old->runs, page) : NULL;
+	return run && block_is_victim(env, run->ref.pack) && block_may_move(env, env->page_size);
+}
+
+enum { KEEP = 0, CHANGED, MOVED };
+
+/* Hashes the pages; emit[i] tells which must be stored and why. */
 static int judge(struct block_env *env, const struct block *b, uint8_t *emit, struct im_error *err)
 {
 	uint64_t changed = 0;
@@ -63,13 +69,13 @@ static int judge(struct block_env *env, const struct block *b, uint8_t *emit, st
 		crypto_page_hash(hash, env->page_key, content, env->page_size, (uint64_t)b->leaf_first + page);
 		if (env->fast)
 			env->fast[b->leaf_first + page] = fasthash(&env->fast_key, content, env->page_size);
-		emit[i] = !old || memcmp(old, hash, HASH_BYTES) != 0;
-		changed += emit[i];
+		emit[i] = !old || memcmp(old, hash, HASH_BYTES) != 0 ? CHANGED : KEEP;
+		changed += emit[i] == CHANGED;
 	}
 	atomic_fetch_add(&env->changed_bytes, changed * env->page_size);
 	for (uint32_t i = 0; b->old && i < b->count; i++)
 		if (!emit[i] && (!b->present || b->present[i]))
-			emit[i] = take_move(env, b, b->first + i);
+			emit[i] = take_move(env, b, b->first + i) ? MOVED : KEEP;
 	return 0;
 }
 
@@ -104,10 +110,13 @@ int block_run(struct block_env *env, const struct block *b, struct codec *codec,
 		uint32_t group = at - at % env->group_pages, group_end = group + env->group_pages;
 		if (group_end > b->count)
 			group_end = b->count;
-		for (stop = at + 1; stop < group_end && emit[stop] == emit[at];)
-			stop++;
+		bool any_changed = emit[at] == CHANGED;
+		for (stop = at + 1; stop < group_end && !emit[stop] == !emit[at]; stop++)
+			any_changed = any_changed || emit[stop] == CHANGED;
+		/* A group that is only moved must not be found where it lies now, so it goes without an id. */
+		bool whole = at == group && stop == group_end && any_changed;
 		if (emit[at])
-			rc = put_extent(env, b, codec, at, stop - at, at == group && stop == group_end, err);
+			rc = put_extent(env, b, codec, at, stop - at, whole, err);
 		else
 			rc = leafmap_clip(b->ret_runs, &b->old->runs, b->first + at, stop - at, err);
 	}

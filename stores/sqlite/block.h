@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 
 #define BLOCK_BYTES (1u << 20)
+#define BLOCK_MOVE_SHARE 16 /* a run moves a 16th of what changes in it, and a 16th of what changed in the one before */
 #define BLOCK_MAX_PAGES (BLOCK_BYTES / 512)
 
 struct block_env { /* shared by all blocks of a capture */
@@ -22,6 +23,7 @@ struct block_env { /* shared by all blocks of a capture */
 	const uint8_t *page_key, *chunk_key; /* 32 bytes each */
 	const uint32_t *victims; /* packs to be emptied, ascending */
 	size_t victim_count;
+	uint64_t move_credit;  /* bytes that may be moved as soon as anything changed, beside a share of what changes */
 	_Atomic uint64_t changed_bytes, moved_bytes;
 	uint64_t *fast;        /* a fast hash per page to fill in, or NULL */
 	struct fasthash_key fast_key;
@@ -39,6 +41,8 @@ struct block { /* pages first … first+count-1 of one leaf */
 
 uint32_t block_group_pages(uint32_t page_size);
 bool block_is_victim(const struct block_env *env, uint32_t pack);
+/* May bytes more be moved? If so, they count as moved. An image in which nothing changed moves nothing. */
+bool block_may_move(struct block_env *env, uint64_t bytes);
 int block_run(struct block_env *env, const struct block *b, struct codec *codec, struct im_error *err);
 
 #endif

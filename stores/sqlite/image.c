@@ -145,7 +145,8 @@ static int recall(struct image *m, struct im_error *err)
 	}
 	if (rc || m->request->full)
 		return rc;
-	return victims_choose(m->request->state, m->leaves, m->old.leaf_count, m->old.changed_bytes / 8, &m->victims,
+	m->env.block.move_credit = m->old.changed_bytes / BLOCK_MOVE_SHARE;
+	return victims_choose(m->request->state, m->leaves, m->old.leaf_count, 2 * m->env.block.move_credit, &m->victims,
 	    &m->env.block.victim_count, err);
 }
 

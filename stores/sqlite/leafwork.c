@@ -120,10 +120,7 @@ static bool keeps_entry(const struct leafwork *w, const struct im_buf *encoded, 
 	if (before.len != encoded->len || memcmp(before.data, encoded->data, encoded->len) != 0)
 		return false;
 	struct block_env *env = &w->env->block;
-	if (!block_is_victim(env, leaf->ref.pack) || atomic_load(&env->moved_bytes) + encoded->len > atomic_load(&env->changed_bytes) / 8)
-		return true;
-	atomic_fetch_add(&env->moved_bytes, encoded->len);
-	return false;
+	return !block_is_victim(env, leaf->ref.pack) || !block_may_move(env, encoded->len);
 }
 
 static int replace_entry(struct leafwork *w, const struct leafmap_list *runs, const struct im_buf *encoded, struct codec *codec, struct im_error *err)

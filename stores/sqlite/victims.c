@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Choosing victims by live share, smallest first. Only packs less than half alive are worth it.
+ * Choosing victims. Only packs less than half alive are worth it; among them, first those where
+ * most is won for least, weighted by age, as log-structured file systems do (Rosenblum, Ousterhout
+ * 1992): what has lived long in an old pack will live on, while the rest of a young one dies by
+ * itself and would be moved again and again.
  */
 #include "stores/sqlite/victims.h"
 
@@ -12,7 +15,7 @@
 struct pack_life {
 	uint32_t number;
 	uint64_t live_bytes;
-	double share;
+	double share, worth;
 };
 
 static int by_number(const void *a, const void *b)
@@ -21,10 +24,10 @@ static int by_number(const void *a, const void *b)
 	return (x->number > y->number) - (x->number < y->number);
 }
 
-static int by_share(const void *a, const void *b)
+static int by_worth(const void *a, const void *b)
 {
 	const struct pack_life *x = a, *y = b;
-	return (x->share > y->share) - (x->share < y->share);
+	return (x->worth < y->worth) - (x->worth > y->worth);
 }
 
 static int by_value(const void *a, const void *b)
@@ -39,7 +42,7 @@ static size_t sum_lives(const struct remember_leaf *leaves, uint32_t leaf_count,
 	size_t count = 0, kept = 0;
 	for (uint32_t i = 0; i < leaf_count; i++)
 		for (uint32_t u = 0; u < leaves[i].use_count; u++)
-			rows[count++] = (struct pack_life){ leaves[i].uses[u].pack, leaves[i].uses[u].bytes, 1 };
+			rows[count++] = (struct pack_life){ leaves[i].uses[u].pack, leaves[i].uses[u].bytes, 1, 0 };
 	qsort(rows, count, sizeof *rows, by_number);
 	for (size_t i = 0; i < count; i++) {
 		if (kept && rows[kept - 1].number == rows[i].number)
@@ -67,13 +70,15 @@ int victims_choose(struct state *s, const struct remember_leaf *leaves, uint32_t
 		struct pack_info info;
 		if (state_pack_get(s, rows[i].number, &info, NULL) == 0 && info.size_bytes)
 			rows[i].share = (double)rows[i].live_bytes / (double)info.size_bytes;
+		double age = rows[count - 1].number - rows[i].number + 1.0;
+		rows[i].worth = rows[i].share < MAX_LIVE_SHARE ? (1 - rows[i].share) * age / (1 + rows[i].share) : 0;
 	}
-	qsort(rows, count, sizeof *rows, by_share);
+	qsort(rows, count, sizeof *rows, by_worth);
 	uint64_t spent = 0;
-	for (size_t i = 0; i < count && rows[i].share < MAX_LIVE_SHARE; i++) {
+	for (size_t i = 0; budget_bytes && i < count && rows[i].worth > 0; i++) {
 		spent += rows[i].live_bytes * PLAIN_PER_STORED;
-		if (spent > budget_bytes)
-			break;
+		if (i && spent > budget_bytes)
+			break; /* the first may cost more: it is emptied over several runs */
 		numbers[chosen++] = rows[i].number;
 	}
 	free(rows);
