@@ -36,7 +36,7 @@ struct unit {
 struct group {
 	size_t outer;  /* unit */
 	bool inside;   /* the outer unit is a mount point: staged within */
-	bool folder_made;
+	unsigned folders_made; /* innermost of the way to parent_fd */
 	int parent_fd; /* the folder that holds the stage; -1: not begun */
 	struct stage stage;
 };
@@ -293,11 +293,9 @@ static int begin_group(struct target *t, struct group *g, struct im_error *err)
 	struct unit *u = &t->units[g->outer];
 	char name[NAME_MAX + 1];
 	auto_close int fd = -1;
-	unsigned made;
-	int rc = beneath_folder(t->root_fd, u->folder, !t->to, true, &fd, &made, err);
+	int rc = beneath_folder(t->root_fd, u->folder, !t->to, true, &fd, &g->folders_made, err);
 	if (rc)
 		return rc;
-	g->folder_made = made > 0;
 	g->inside = !*u->name || place_is_mount(fd, u->name);
 	if (g->inside && *u->name) {
 		int mounted = openat(fd, u->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -427,7 +425,7 @@ static int publish_renamed(struct target *t, struct unit *u, int from_fd, struct
 	if (rc == 0)
 		rc = place_put(from_fd, name, to_fd, name, err);
 	const struct group *g = &t->groups[u->group];
-	if (rc == 0 && (made || (g->folder_made && u == &t->units[g->outer])))
+	if (rc == 0 && (made || (g->folders_made && u == &t->units[g->outer])))
 		adopt_folder(to_fd, to_fd, name);
 	if (rc == 0 && fsync(to_fd))
 		rc = im_fail_errno(err, IM_EIO, errno, "cannot make the folder of /%s durable", u->path);
@@ -510,6 +508,26 @@ const char *target_moved_aside(const struct target *t, size_t unit)
 	return t->units[unit].aside;
 }
 
+/* Folders made for nothing go again, as long as they are empty. */
+static void remove_made(struct target *t, struct group *g)
+{
+	auto_free char *path = strdup(t->units[g->outer].folder);
+	for (size_t i = 0; i < t->unit_count; i++)
+		if (&t->groups[t->units[i].group] == g && t->units[i].published)
+			return;
+	for (; path && *path && g->folders_made; g->folders_made--) {
+		char *slash = strrchr(path, '/');
+		auto_close int fd = -1;
+		if (slash)
+			*slash = 0;
+		if (beneath_folder(t->root_fd, slash ? path : "", !t->to, false, &fd, NULL, NULL) ||
+		    unlinkat(fd, slash ? slash + 1 : path, AT_REMOVEDIR))
+			return;
+		if (!slash)
+			return;
+	}
+}
+
 int target_end(struct target *t, struct im_error *err)
 {
 	int rc = 0;
@@ -518,6 +536,9 @@ int target_end(struct target *t, struct im_error *err)
 		int one = t->groups[i].parent_fd >= 0 ? stage_remove(&t->groups[i].stage, &why) : 0;
 		if (one && rc == 0)
 			rc = im_fail(err, one, "%s", why.text);
+		if (!one && t->groups[i].parent_fd >= 0)
+			remove_made(t, &t->groups[i]);
+		t->groups[i].folders_made = 0;
 	}
 	return rc;
 }
