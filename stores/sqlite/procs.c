@@ -79,6 +79,8 @@ static pid_t parse_pid(const char *text, const char **ret_end)
 static int read_pid_file(const char *path, pid_t *ret, struct im_error *err)
 {
 	auto_buf struct im_buf b = { 0 };
+	im_buf_put_u8(&b, 0); /* an empty file must find a buffer */
+	b.len = 0;
 	int rc = im_file_read(path, PID_FILE_MAX_BYTES, &b, err);
 	if (rc)
 		return im_error_context(err, "cannot tell which process to pause");
