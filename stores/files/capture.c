@@ -111,12 +111,12 @@ static int read_metadata(struct segment_capture *s, const struct files_entry *e,
 	archive_entry_copy_stat(entry, st);
 	int rc = archive_read_disk_entry_from_file(s->disk, entry, fd, st);
 	if (rc != ARCHIVE_OK && !S_ISLNK(st->st_mode))
-		files_capture_warn(s->c, true, "some metadata of %s could not be read: %s", e->path, archive_error_string(s->disk));
+		files_capture_warn(s->c, true, "some metadata of %.300s could not be read: %s", e->path, archive_error_string(s->disk));
 	if (S_ISLNK(st->st_mode)) {
 		char target[PATH_MAX];
 		ssize_t n = readlinkat(s->parent.fd, name, target, sizeof target - 1);
 		if (n < 0)
-			return im_fail_errno(err, errno == ENOENT || errno == EINVAL ? IM_ENOTFOUND : IM_EIO, errno, "cannot read the link %s", e->path);
+			return im_fail_errno(err, errno == ENOENT || errno == EINVAL ? IM_ENOTFOUND : IM_EIO, errno, "cannot read the link %.300s", e->path);
 		target[n] = 0;
 		archive_entry_copy_symlink(entry, target);
 	}
@@ -199,7 +199,7 @@ static int note_sqlite(struct segment_capture *s, const char *path, struct im_er
 
 static void warn_sqlite(struct files_capture *c, const char *path)
 {
-	files_capture_warn(c, false, "%s is an SQLite database: copied while in use it may be damaged; give it a store of its own (type = sqlite)", path);
+	files_capture_warn(c, false, "%.300s is an SQLite database: copied while in use it may be damaged; give it a store of its own (type = sqlite)", path);
 }
 
 static bool was_sqlite(const struct segment_capture *s, const char *path)
@@ -224,7 +224,7 @@ static int read_content(struct segment_capture *s, const struct files_entry *e, 
 		struct stat after;
 		s->pieces.count = first_piece;
 		if (tries && fstat(fd, &ret->st))
-			return im_fail_errno(err, IM_EIO, errno, "cannot stat %s", e->path);
+			return im_fail_errno(err, IM_EIO, errno, "cannot stat %.300s", e->path);
 		int rc = files_content_read(s->content, fd, &ret->st, e->path, &s->pieces, &ret->read, err);
 		if (rc)
 			return rc;
@@ -232,7 +232,7 @@ static int read_content(struct segment_capture *s, const struct files_entry *e, 
 		s->c->read_bytes += ret->read.read_bytes;
 		pthread_mutex_unlock(&s->c->mutex);
 		if (fstat(fd, &after))
-			return im_fail_errno(err, IM_EIO, errno, "cannot stat %s", e->path);
+			return im_fail_errno(err, IM_EIO, errno, "cannot stat %.300s", e->path);
 		ret->changing = !same_content(&ret->st, &after);
 		if (!ret->changing)
 			return 0;
@@ -271,7 +271,7 @@ static int capture_regular(struct segment_capture *s, const struct files_entry *
 		return rc;
 	if (r.read.too_large) {
 		s->pieces.count = first;
-		return im_fail(err, IM_EIO, "%s is left out: it is too large or has too many holes", e->path);
+		return im_fail(err, IM_EIO, "%.300s is left out: it is too large or has too many holes", e->path);
 	}
 	struct archive_entry *entry = archive_entry_new();
 	if (!entry)
@@ -284,7 +284,7 @@ static int capture_regular(struct segment_capture *s, const struct files_entry *
 	if (memcmp(&key, &seen, sizeof key) || is_racy(&r.st, &now) || r.changing)
 		s->trusted = false;
 	if (!rc && r.changing)
-		files_capture_warn(s->c, true, "%s changed each of the %d times it was read; the last reading is kept and may mix old and new", e->path, READ_TRIES);
+		files_capture_warn(s->c, true, "%.300s changed each of the %d times it was read; the last reading is kept and may mix old and new", e->path, READ_TRIES);
 	if (!rc && r.read.sqlite) {
 		warn_sqlite(s->c, e->path);
 		rc = note_sqlite(s, e->path, err);
@@ -300,9 +300,9 @@ static int capture_other(struct segment_capture *s, const struct files_entry *e,
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME_COARSE, &now);
 	if (fd >= 0 ? fstat(fd, &st) : fstatat(s->parent.fd, name, &st, AT_SYMLINK_NOFOLLOW))
-		return im_fail_errno(err, errno == ENOENT ? IM_ENOTFOUND : IM_EIO, errno, "cannot stat %s", e->path);
+		return im_fail_errno(err, errno == ENOENT ? IM_ENOTFOUND : IM_EIO, errno, "cannot stat %.300s", e->path);
 	if ((st.st_mode & S_IFMT) != (e->key.mode & S_IFMT))
-		return im_fail(err, IM_ENOTFOUND, "%s was replaced while the tree was read", e->path);
+		return im_fail(err, IM_ENOTFOUND, "%.300s was replaced while the tree was read", e->path);
 	struct files_key key;
 	files_key_of(&key, &st);
 	if (memcmp(&key, &e->key, sizeof key) || is_racy(&st, &now))
@@ -347,9 +347,9 @@ static int capture_entry(struct segment_capture *s, const struct files_entry *e,
 		return capture_root(s, e, err);
 	int parent_fd = files_parent_open(&s->parent, s->c->root_fd, e->path, &name);
 	if (parent_fd == -ENOENT || parent_fd == -ENOTDIR || parent_fd == -ELOOP)
-		return im_fail(err, IM_ENOTFOUND, "%s is gone", e->path);
+		return im_fail(err, IM_ENOTFOUND, "%.300s is gone", e->path);
 	if (parent_fd < 0)
-		return im_fail_errno(err, IM_EIO, -parent_fd, "cannot open the folder of %s", e->path);
+		return im_fail_errno(err, IM_EIO, -parent_fd, "cannot open the folder of %.300s", e->path);
 	bool is_regular = S_ISREG(e->key.mode) && !e->link, is_folder = S_ISDIR(e->key.mode);
 	if (!is_regular && !is_folder)
 		return capture_other(s, e, -1, name, err);
@@ -357,10 +357,10 @@ static int capture_entry(struct segment_capture *s, const struct files_entry *e,
 	if (fd < 0 && is_folder && errno == EACCES) /* the walk has said so; keep what stat gives */
 		return capture_other(s, e, -1, name, err);
 	if (fd < 0)
-		return im_fail_errno(err, errno == ENOENT || errno == ENOTDIR || errno == ELOOP ? IM_ENOTFOUND : IM_EIO, errno, "cannot open %s", e->path);
+		return im_fail_errno(err, errno == ENOENT || errno == ENOTDIR || errno == ELOOP ? IM_ENOTFOUND : IM_EIO, errno, "cannot open %.300s", e->path);
 	struct stat st;
 	if (is_regular && (fstat(fd, &st) || !S_ISREG(st.st_mode)))
-		return im_fail(err, IM_ENOTFOUND, "%s was replaced while the tree was read", e->path);
+		return im_fail(err, IM_ENOTFOUND, "%.300s was replaced while the tree was read", e->path);
 	return is_regular ? capture_regular(s, e, fd, name, &st, err) : capture_other(s, e, fd, name, err);
 }
 
@@ -376,7 +376,7 @@ static int forgive(struct segment_capture *s, const struct files_entry *e, int r
 	} else
 		files_capture_warn(s->c, true, "%s", why->text);
 	if (e->nlink > 1 && !e->link && !S_ISDIR(e->key.mode))
-		files_capture_warn(s->c, true, "other names of %s (hard links) lead nowhere in this snapshot", e->path);
+		files_capture_warn(s->c, true, "other names of %.300s (hard links) lead nowhere in this snapshot", e->path);
 	return 0;
 }
 
@@ -423,7 +423,7 @@ static int put_segment(struct segment_capture *s, struct im_error *err)
 	if (!rc)
 		rc = files_segment_finish(s->writer, chunks, count, &bytes, err);
 	if (!rc && bytes.len > ENTRY_MAX_META_BYTES)
-		rc = im_fail(err, IM_EFAIL, "the file list near %s is too large for one segment", s->job->entry_count ? s->job->entries[0].path : ".");
+		rc = im_fail(err, IM_EFAIL, "the file list near %.300s is too large for one segment", s->job->entry_count ? s->job->entries[0].path : ".");
 	if (!rc)
 		rc = keep_chunks(s, chunks, count, err);
 	if (!rc)
@@ -452,7 +452,8 @@ static int capture_entries(struct segment_capture *s, struct im_error *err)
 		rc = capture_entry(s, &s->job->entries[i], &why);
 		if (rc) {
 			s->pieces.count = pieces;
-			rc = forgive(s, &s->job->entries[i], rc, &why, err);
+			int vault_rc = files_content_error(s->content, err);
+			rc = vault_rc ? vault_rc : forgive(s, &s->job->entries[i], rc, &why, err);
 		}
 		bool last = i + 1 == s->job->entry_count;
 		if (rc || (!last && files_segment_written(s->writer) < SPLIT_ARCHIVE_BYTES && files_content_rows(s->content) < SPLIT_ROWS))

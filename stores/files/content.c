@@ -190,7 +190,7 @@ void files_content_free(struct files_content *c)
 	free(c);
 }
 
-static int content_error(struct files_content *c, struct im_error *err)
+int files_content_error(struct files_content *c, struct im_error *err)
 {
 	pthread_mutex_lock(&c->mutex);
 	int rc = c->error.code;
@@ -214,7 +214,7 @@ static int submit(struct files_content *c, struct job job, struct im_error *err)
 	c->pending++;
 	pthread_mutex_unlock(&c->mutex);
 	im_workers_submit(c->encoders->workers, j);
-	return content_error(c, err);
+	return files_content_error(c, err);
 }
 
 static int add_row(struct files_content *c, const struct files_chunk *chunk, uint32_t *ret, struct im_error *err)
@@ -369,7 +369,7 @@ int files_content_wait(struct files_content *c, const struct files_chunk **ret, 
 	int rc = flush_bundle(c, err);
 	wait_idle(c);
 	if (!rc)
-		rc = content_error(c, err);
+		rc = files_content_error(c, err);
 	if (rc)
 		return rc;
 	*ret = c->rows;
@@ -388,5 +388,5 @@ int files_content_put_segment(struct files_content *c, struct im_buf *labelled, 
 	labelled->len = labelled->cap = 0;
 	int rc = submit(c, job, err);
 	wait_idle(c);
-	return rc ? rc : content_error(c, err);
+	return rc ? rc : files_content_error(c, err);
 }

@@ -47,6 +47,8 @@ struct files_read {
 int files_content_read(struct files_content *c, int fd, const struct stat *st, const char *what, struct files_pieces *ret, struct files_read *ret_read, struct im_error *err);
 /* A row for a chunk that is in the vault already. */
 int files_content_reuse(struct files_content *c, const struct files_chunk *chunk, uint32_t *ret_row, struct im_error *err);
+/* The failure of a chunk on its way to the vault (which no other file would survive either), or 0. */
+int files_content_error(struct files_content *c, struct im_error *err);
 size_t files_content_rows(const struct files_content *c);
 /* Waits until every row is known: borrowed until the next call. */
 int files_content_wait(struct files_content *c, const struct files_chunk **ret, size_t *ret_count, struct im_error *err);

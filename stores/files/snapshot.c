@@ -125,7 +125,7 @@ static void on_fault(void *context, const char *path, int errno_value)
 	if (errno_value == ENOENT || errno_value == ENOTDIR || errno_value == ELOOP)
 		files_capture_vanished(&r->capture, path);
 	else
-		files_capture_warn(&r->capture, true, "cannot read %s: %s", path, strerror(errno_value));
+		files_capture_warn(&r->capture, true, "cannot read %.300s: %s", path, strerror(errno_value));
 }
 
 /* Follows links on the way: the path is the administrator's word. */
@@ -314,7 +314,7 @@ static void warn_vanished(struct run *r)
 {
 	struct files_capture *c = &r->capture;
 	if (c->vanished)
-		files_capture_warn(c, false, "%llu file%s vanished while the tree was read (%s%s)", (unsigned long long)c->vanished,
+		files_capture_warn(c, false, "%llu file%s vanished while the tree was read (%.300s%s)", (unsigned long long)c->vanished,
 		    c->vanished == 1 ? "" : "s", c->first_vanished ? c->first_vanished : "?", c->vanished == 1 ? "" : ", ...");
 }
 

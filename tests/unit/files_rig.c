@@ -37,6 +37,8 @@ static void on_warn(void *context, const char *store, const char *text)
 	struct files_rig *r = context;
 	(void)store;
 	append_line(r->warnings, sizeof r->warnings, text);
+	if (r->on_warning)
+		r->on_warning(r, text);
 }
 
 int files_rig_setup(void **state)

@@ -21,6 +21,7 @@ struct files_rig {
 	struct snapshot snapshot;
 	struct store_events events;
 	char warnings[8192], damage[8192]; /* one per line */
+	void (*on_warning)(struct files_rig *r, const char *text); /* called while the tree is being read */
 	unsigned rounds;
 	struct rebuild rebuild;
 	struct rig_file *files;

@@ -11,8 +11,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -447,6 +449,150 @@ static void snapshot__with_lost_state_stores_nothing_twice(void **state)
 	assert_restores_equal(r);
 }
 
+struct scribbler {
+	char path[512];
+	bool append;
+	_Atomic bool stop;
+};
+
+static void *scribble(void *context)
+{
+	struct scribbler *s = context;
+	auto_close int fd = open(s->path, O_WRONLY | (s->append ? O_APPEND : 0));
+	for (char c = 0; !s->stop; c++) {
+		if (s->append ? write(fd, &c, 1) != 1 : pwrite(fd, &c, 1, 100) != 1)
+			break;
+		nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
+	}
+	return NULL;
+}
+
+static void snapshot_while_scribbling(struct files_rig *r, const char *path, bool append)
+{
+	pthread_t thread;
+	struct scribbler s = { .append = append };
+	snprintf(s.path, sizeof s.path, "%s", files_rig_path(r, path));
+	assert_int_equal(pthread_create(&thread, NULL, scribble, &s), 0);
+	snapshot_ok(r);
+	s.stop = true;
+	pthread_join(thread, NULL);
+}
+
+static void snapshot__reports_a_file_that_never_stands_still(void **state)
+{
+	struct files_rig *r = *state;
+	put_big(r, "busy", 60 << 20, 1);
+	snapshot_while_scribbling(r, "busy", false);
+	assert_true(r->result.partial);
+	assert_non_null(strstr(r->warnings, "busy changed each of the 3 times"));
+	snapshot_ok(r);
+	assert_false(r->result.partial);
+	assert_restores_equal(r);
+}
+
+static void snapshot__keeps_the_prefix_of_a_growing_file(void **state)
+{
+	struct files_rig *r = *state;
+	struct im_error err = { 0 };
+	char root[512], path[1024];
+	struct stat st;
+	put_big(r, "log", 60 << 20, 1);
+	snapshot_while_scribbling(r, "log", true);
+	assert_false(r->result.partial);
+	assert_string_equal(r->warnings, "");
+	assert_ok(files_rig_restore(r, NULL, root, &err), &err);
+	snprintf(path, sizeof path, "%s/log", root);
+	assert_int_equal(stat(path, &st), 0);
+	assert_true(st.st_size >= 60 << 20);
+	snapshot_ok(r);
+	assert_restores_equal(r);
+}
+
+/* While the segment is read: after "a.db" was, what follows changes. */
+static void sabotage(struct files_rig *r, const char *text)
+{
+	if (!strstr(text, "a.db is an SQLite database"))
+		return;
+	r->on_warning = NULL;
+	unlink(files_rig_path(r, "b"));
+	unlink(files_rig_path(r, "c"));
+	symlink("/etc/passwd", files_rig_path(r, "c"));
+	auto_free char *from = strdup(files_rig_path(r, "d"));
+	assert_int_equal(rename(from, files_rig_path(r, "d.away")), 0);
+	symlink("/etc", from);
+	unlink(files_rig_path(r, "e"));
+}
+
+static void snapshot__reports_what_vanishes_and_follows_no_link_put_in_its_place(void **state)
+{
+	struct files_rig *r = *state;
+	struct im_error err = { 0 };
+	char root[512], bytes[4096] = "SQLite format 3";
+	files_rig_write(r, "a.db", bytes, sizeof bytes);
+	files_rig_write(r, "b", "b", 1);
+	files_rig_write(r, "c", "c", 1);
+	files_rig_write(r, "d/passwd", "mine", 4);
+	files_rig_write(r, "e", "e", 1);
+	files_rig_write(r, "f", "f", 1);
+	r->on_warning = sabotage;
+	snapshot_ok(r);
+	assert_non_null(strstr(r->warnings, "4 files vanished"));
+	assert_false(r->result.partial);
+	assert_ok(files_rig_restore(r, NULL, root, &err), &err);
+	auto_free char *text = files_rig_describe(root);
+	assert_null(strstr(text, "\nb:"));
+	assert_null(strstr(text, "\nc:"));
+	assert_null(strstr(text, "passwd"));
+	assert_non_null(strstr(text, "\nf:"));
+	snapshot_ok(r);
+	assert_restores_equal(r);
+}
+
+static void vanish_first_link(struct files_rig *r, const char *text)
+{
+	if (strstr(text, "a.db is an SQLite database"))
+		unlink(files_rig_path(r, "b"));
+}
+
+static void snapshot__is_partial_when_hard_links_lose_their_first_name(void **state)
+{
+	struct files_rig *r = *state;
+	struct im_error err = { 0 };
+	char bytes[4096] = "SQLite format 3";
+	files_rig_write(r, "a.db", bytes, sizeof bytes);
+	files_rig_write(r, "b", "b", 1);
+	auto_free char *from = strdup(files_rig_path(r, "b"));
+	assert_int_equal(link(from, files_rig_path(r, "z")), 0);
+	r->on_warning = vanish_first_link;
+	snapshot_ok(r);
+	assert_true(r->result.partial);
+	assert_ok(files_rig_restore(r, NULL, NULL, &err), &err);
+	assert_non_null(strstr(r->damage, "z: cannot make a hard link"));
+	snapshot_ok(r);
+	assert_false(r->result.partial);
+	assert_restores_equal(r);
+}
+
+static void snapshot__reports_paths_too_long_to_restore(void **state)
+{
+	struct files_rig *r = *state;
+	char part[201];
+	memset(part, 'p', 200);
+	part[200] = 0;
+	auto_close int here = open(".", O_RDONLY | O_DIRECTORY);
+	assert_int_equal(chdir(r->source), 0);
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(mkdir(part, 0755), 0);
+		assert_int_equal(chdir(part), 0);
+	}
+	assert_int_equal(fchdir(here), 0);
+	snapshot_ok(r);
+	assert_true(r->result.partial);
+	assert_non_null(strstr(r->warnings, "too long"));
+	auto_free char *command = im_format("rm -rf '%s'/p*", r->source);
+	assert_int_equal(system(command), 0);
+}
+
 static void hooks__run_in_order(void **state)
 {
 	struct files_rig *r = *state;
@@ -685,6 +831,11 @@ int main(int argc, char **argv)
 		RIG(snapshot__fails_when_the_root_is_missing),
 		RIG(snapshot__of_a_single_file),
 		RIG(snapshot__with_lost_state_stores_nothing_twice),
+		RIG(snapshot__reports_a_file_that_never_stands_still),
+		RIG(snapshot__keeps_the_prefix_of_a_growing_file),
+		RIG(snapshot__reports_what_vanishes_and_follows_no_link_put_in_its_place),
+		RIG(snapshot__is_partial_when_hard_links_lose_their_first_name),
+		RIG(snapshot__reports_paths_too_long_to_restore),
 		RIG(hooks__run_in_order),
 		RIG(hooks__pre_failure_fails_the_store_and_post_still_runs),
 		RIG(hooks__time_out),
