@@ -58,6 +58,28 @@ static void on_warn(void *context, const char *text)
 	output_problem("%s", text);
 }
 
+static void say_plan(const struct cli *cli, const struct restore_result *r)
+{
+	char read[24], write[24], instant[IM_INSTANT_BYTES], age[40];
+	im_bytes_format(write, sizeof write, r->bytes_to_write);
+	im_instant_format(instant, r->instant_reached_ms);
+	im_duration_format(age, sizeof age, r->rpo_ms);
+	if (r->bytes_to_read)
+		output_line(cli, "plan: node %s, snapshot %" PRIu64 " (%s, %s old): read %s from %" PRIu64 " packs, write %s in %" PRIu64
+		    " file%s", r->node, r->seq, instant, age, im_bytes_format(read, sizeof read, r->bytes_to_read), r->packs,
+		    write, r->files, r->files == 1 ? "" : "s");
+	else
+		output_line(cli, "plan: node %s, snapshot %" PRIu64 " (%s, %s old): write about %s", r->node, r->seq, instant, age, write);
+}
+
+/* Flushed: whoever watches a pipe or a log wants it now, not at the end. */
+static void on_planned(void *context, const struct restore_result *so_far)
+{
+	progress_hide();
+	say_plan(context, so_far);
+	fflush(stdout);
+}
+
 static void clocks_json(json_t *j, const struct restore_result *r)
 {
 	output_integer(j, "rpo_ms", r->rpo_ms);
@@ -94,6 +116,7 @@ static void store_json(json_t *row, const struct restore_store *s)
 	output_integer(row, "files", (int64_t)s->files);
 	output_integer(row, "bytes", (int64_t)s->bytes);
 	output_text(row, "moved_aside", s->moved_aside);
+	output_text(row, "in_the_way", s->in_the_way);
 }
 
 static void result_json(json_t *j, const struct restore_result *r)
@@ -126,15 +149,6 @@ static void result_json(json_t *j, const struct restore_result *r)
 		output_item(j, "warnings", r->warnings[i]);
 }
 
-static void say_plan(const struct cli *cli, const struct restore_result *r)
-{
-	char read[24], write[24], instant[IM_INSTANT_BYTES], age[40];
-	output_line(cli, "plan: node %s, snapshot %" PRIu64 " (%s, %s old): read %s from %" PRIu64 " packs, write %s in %" PRIu64
-	    " file%s", r->node, r->seq, im_instant_format(instant, r->instant_reached_ms),
-	    im_duration_format(age, sizeof age, r->rpo_ms), im_bytes_format(read, sizeof read, r->bytes_to_read), r->packs,
-	    im_bytes_format(write, sizeof write, r->bytes_to_write), r->files, r->files == 1 ? "" : "s");
-}
-
 static void say_stores(const struct cli *cli, const struct restore_result *r)
 {
 	for (size_t i = 0; i < r->store_count; i++) {
@@ -144,6 +158,9 @@ static void say_stores(const struct cli *cli, const struct restore_result *r)
 		    s->path ? s->path : "", s->text ? ": " : "", s->text ? s->text : "");
 		if (s->moved_aside)
 			output_line(cli, "  %-14s what was there is now %s", "", s->moved_aside);
+		if (s->in_the_way)
+			output_line(cli, "  %-14s %s is in the way: %s", "", s->in_the_way,
+			    cli->options.overwrite ? "it will be moved aside" : "the restore will need --overwrite (or --to DIR)");
 	}
 }
 
@@ -242,12 +259,13 @@ static void say(const struct cli *cli, const struct restore_result *r, int rc)
 {
 	if (!r->snapshot)
 		return;
-	say_plan(cli, r);
-	say_stores(cli, r);
 	if (cli->options.dry_run) {
+		say_plan(cli, r);
+		say_stores(cli, r);
 		say_forecast(cli, r);
 		return;
 	}
+	say_stores(cli, r);
 	say_phases(cli, r);
 	say_damage(r);
 	say_verdict(cli, r, rc);
@@ -265,7 +283,7 @@ static int check_options(const struct options *o, struct im_error *err)
 static int run(struct cli *cli, struct im_error *err)
 {
 	const struct options *o = &cli->options;
-	const struct restore_events events = { on_phase, on_progress, on_warn, cli };
+	const struct restore_events events = { .phase = on_phase, .planned = on_planned, .progress = on_progress, .warn = on_warn, .context = cli };
 	struct restore_result result;
 	int rc = check_options(o, err);
 	if (rc == 0)

@@ -69,6 +69,7 @@ struct engine {
 	uint64_t window_bytes, switches;
 	uint32_t last_pack;
 	bool sealed; /* nothing more will be declared */
+	bool told;   /* of the first window */
 	struct folder folders[FEW_FILES];
 	size_t folder_count; /* may be more than are kept */
 	uint8_t *pack_seen; /* by the engine's pack numbers */
@@ -232,12 +233,17 @@ static int keep_sample(struct engine *e, size_t count, struct im_error *err)
 	return 0;
 }
 
-static int count_window(struct engine *e, struct im_error *err)
+static void count_reads(struct engine *e)
 {
 	qsort(e->items, e->piece_count, sizeof *e->items, compare_refs);
 	for (size_t i = 0; i < e->piece_count; i++)
 		if (i == 0 || compare_refs(&e->items[i - 1], &e->items[i]))
 			e->stats.read_bytes_planned += e->items[i].ref.stored;
+}
+
+static int count_window(struct engine *e, struct im_error *err)
+{
+	count_reads(e);
 	return e->sample ? 0 : keep_sample(e, e->piece_count, err);
 }
 
@@ -265,8 +271,19 @@ static int fetch_window(struct engine *e, struct im_error *err)
 	return rc ? im_fail(err, rc, "%s", fetching.text) : 0;
 }
 
+static void tell_first_window(struct engine *e)
+{
+	if (e->told || e->options.dry_run || !e->options.first_window)
+		return;
+	e->told = true;
+	if (e->sealed) /* before the one fetch of a plan that is whole: nothing of it was counted */
+		count_reads(e);
+	e->options.first_window(e->options.context, e->sealed);
+}
+
 static int flush(struct engine *e, struct im_error *err)
 {
+	tell_first_window(e);
 	int64_t start = im_monotonic_us();
 	int rc = im_interrupt_check(err);
 	if (rc == 0 && e->piece_count)

@@ -23,6 +23,9 @@ struct engine_options {
 	bool dry_run;            /* count, fetch nothing */
 	bool check_ids;          /* compare chunks with their ids */
 	uint64_t total_bytes;    /* for progress; 0: unknown */
+	/* Once, before anything is fetched; not in a dry run. all: everything is planned, so the figures are final. */
+	void (*first_window)(void *context, bool all);
+	void *context;
 };
 
 struct engine_stats {

@@ -31,6 +31,7 @@ struct restore_job {
 	struct engine *engine;
 	struct store_events store_events;
 	int64_t start_us, start_wall_ms;
+	uint64_t total_bytes; /* of the whole stores, as the snapshot says */
 	struct im_error first; /* what failed first */
 	int worst; /* what the run ends with if nothing stops it */
 	bool bad;  /* something is missing, damaged or different: the service is not started */

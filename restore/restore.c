@@ -47,7 +47,7 @@ static void beside_clear(struct beside_list *l)
 static int aim(struct restore_job *job, struct im_error *err)
 {
 	const struct restore_request *q = job->request;
-	int rc = target_new(q->to, q->overwrite, &job->target, err);
+	int rc = target_new(q->to, q->overwrite || q->dry_run, &job->target, err);
 	for (size_t i = 0; i < job->pick_count && rc == 0; i++) {
 		struct restore_pick *p = &job->picks[i];
 		const struct store_ops *ops = store_find(p->type);
@@ -101,6 +101,37 @@ static int check_space(struct restore_job *job, bool planned, struct im_error *e
 	return 0;
 }
 
+static void take_figures(struct restore_job *job)
+{
+	struct restore_result *r = job->result;
+	struct engine_stats stats;
+	engine_get_stats(job->engine, &stats);
+	r->bytes_to_write = stats.planned_bytes;
+	r->bytes_to_read = stats.fetch.read_bytes > stats.read_bytes_planned ? stats.fetch.read_bytes : stats.read_bytes_planned;
+	r->bytes_read = stats.fetch.read_bytes;
+	r->files = r->packs = 0;
+	r->packs = stats.packs;
+	for (size_t i = 0; i < job->pick_count; i++) {
+		if (job->picks[i].planned)
+			engine_store_stats(job->engine, job->picks[i].engine_store, &r->stores[i].files, &r->stores[i].bytes);
+		r->files += r->stores[i].files;
+	}
+}
+
+/* Before anything is fetched. A plan that is made in parts is announced with the snapshot's own sums. */
+static void tell_planned(void *context, bool all)
+{
+	struct restore_job *job = context;
+	struct restore_result *r = job->result;
+	const struct restore_events *ev = job->request->events;
+	if (!ev || !ev->planned)
+		return;
+	take_figures(job);
+	if (!all && r->bytes_to_write < job->total_bytes)
+		r->bytes_to_write = job->total_bytes;
+	ev->planned(ev->context, r);
+}
+
 static void store_warn(void *context, const char *store, const char *text)
 {
 	restore_warn(context, "store %s: %s", store, text);
@@ -111,12 +142,13 @@ static int make_engine(struct restore_job *job, struct im_error *err)
 	const struct restore_request *q = job->request;
 	job->store_events = (struct store_events){ .warn = store_warn, .context = job };
 	struct engine_options o = { .vault = q->vault, .events = q->events, .store_events = &job->store_events, .target = q->dry_run ? NULL : job->target,
-		.dry_run = q->dry_run, .check_ids = true };
+		.dry_run = q->dry_run, .check_ids = true, .first_window = tell_planned, .context = job };
 	for (size_t i = 0; i < job->pick_count; i++) {
 		json_t *meta = snapshot_store_meta(job->picks[i].snapshot, job->picks[i].name);
 		if (!job->picks[i].path_filter)
 			o.total_bytes += (uint64_t)json_integer_value(json_object_get(meta, "bytes"));
 	}
+	job->total_bytes = o.total_bytes;
 	int rc = fetcher_new(q->vault->storage, q->vault->keyring, &job->fetcher, err);
 	o.fetcher = job->fetcher;
 	return rc ? rc : engine_new(&o, &job->engine, err);
@@ -173,23 +205,6 @@ static int plan(struct restore_job *job, struct im_error *err)
 	engine_get_stats(job->engine, &stats);
 	restore_phase_add(job, "plan", im_monotonic_us() - start - (int64_t)stats.fetch_us, 0);
 	return rc;
-}
-
-static void take_figures(struct restore_job *job)
-{
-	struct restore_result *r = job->result;
-	struct engine_stats stats;
-	engine_get_stats(job->engine, &stats);
-	r->bytes_to_write = stats.planned_bytes;
-	r->bytes_to_read = stats.fetch.read_bytes > stats.read_bytes_planned ? stats.fetch.read_bytes : stats.read_bytes_planned;
-	r->bytes_read = stats.fetch.read_bytes;
-	r->files = r->packs = 0;
-	r->packs = stats.packs;
-	for (size_t i = 0; i < job->pick_count; i++) {
-		if (job->picks[i].planned)
-			engine_store_stats(job->engine, job->picks[i].engine_store, &r->stores[i].files, &r->stores[i].bytes);
-		r->files += r->stores[i].files;
-	}
 }
 
 static int fetch(struct restore_job *job, struct im_error *err)
@@ -409,6 +424,14 @@ static int judge(struct restore_job *job, struct im_error *err)
 	}
 }
 
+static void take_obstacle(void *context, size_t unit, const char *path)
+{
+	struct restore_job *job = context;
+	for (size_t i = 0; i < job->pick_count; i++)
+		if (job->picks[i].manifest && job->picks[i].unit == unit && !job->result->stores[i].in_the_way)
+			job->result->stores[i].in_the_way = strdup(path);
+}
+
 /* The plan of a dry run: as the restore's own, without a stage. */
 static int plan_only(struct restore_job *job, struct im_error *err)
 {
@@ -428,6 +451,9 @@ static int plan_only(struct restore_job *job, struct im_error *err)
 		}
 	}
 	restore_forecast(job);
+	rc = target_each_obstacle(job->target, take_obstacle, job, err);
+	if (rc)
+		return rc;
 	rc = check_space(job, true, err);
 	return rc ? rc : judge(job, err);
 }
@@ -466,7 +492,7 @@ static int run(struct restore_job *job, struct im_error *err)
 		rc = aim(job, err);
 	if (rc == 0)
 		rc = restore_add_rows(job, err);
-	if (rc == 0)
+	if (rc == 0 && !q->dry_run) /* a dry run shows the plan first */
 		rc = check_space(job, false, err);
 	if (rc == 0)
 		rc = make_engine(job, err);
@@ -513,6 +539,7 @@ void restore_result_clear(struct restore_result *r)
 		free(s->path);
 		free(s->text);
 		free(s->moved_aside);
+		free(s->in_the_way);
 	}
 	for (size_t i = 0; i < r->warning_count; i++)
 		free(r->warnings[i]);

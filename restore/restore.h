@@ -12,8 +12,13 @@
 #include "vault/snapshot.h"
 #include "vault/vault.h"
 
+struct restore_result;
+
 struct restore_events { /* each may be NULL; progress comes from any thread */
 	void (*phase)(void *context, const char *name); /* begins */
+	/* Once, before content is fetched: the node, the snapshot and the sums in so_far. bytes_to_read 0: not known
+	 * yet (a large plan is made while it is fetched), and the other sums are what the snapshot says. */
+	void (*planned)(void *context, const struct restore_result *so_far);
 	void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
 	void (*warn)(void *context, const char *text);
 	void *context;
@@ -28,7 +33,7 @@ struct restore_request {
 	const char *to;           /* folder under which the original absolute paths are made; NULL: in place */
 	bool overwrite;           /* move aside what is in the way */
 	const char *exec_command; /* run by /bin/sh -c with IMVAULT_TARGET set; its success is "service ready" */
-	bool dry_run;             /* plan and forecast only; writes nothing */
+	bool dry_run;             /* plan and forecast only; writes nothing, and what is in the way is told, not refused */
 	const char *check_level;  /* NULL: "quick"; "full", "none" */
 	int64_t rto_ms;           /* 0: the snapshot's own target */
 	int64_t start_us;         /* im_monotonic_us() when the process began; 0: now */
@@ -51,6 +56,7 @@ struct restore_store {
 	uint64_t files, bytes;
 	uint64_t bytes_free; /* dry run: free on its file system */
 	char *moved_aside;  /* where the old one went, or NULL */
+	char *in_the_way;   /* dry run: the first path that would be moved aside, or NULL */
 };
 
 struct restore_damage {

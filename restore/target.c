@@ -213,8 +213,10 @@ static int refuse(const struct target *t, const struct unit *u, const char *name
 	    t->to ? t->to : "", u->folder, sep, name);
 }
 
-/* Looks at one unit's place; false in *ret_free when something must be moved aside first. */
-static int check_unit(const struct target *t, const struct unit *u, struct im_error *err)
+/* Told of a name that would have to be moved aside; not 0 stops the look. */
+typedef int obstacle_fn(void *context, const struct target *t, const struct unit *u, const char *name, struct im_error *err);
+
+static int look_at_unit(const struct target *t, const struct unit *u, obstacle_fn *fn, void *context, struct im_error *err)
 {
 	auto_close int fd = -1;
 	struct im_error why = { 0 };
@@ -226,21 +228,52 @@ static int check_unit(const struct target *t, const struct unit *u, struct im_er
 	enum place_state state;
 	char stage[NAME_MAX + 1];
 	rc = place_look(fd, *u->name ? u->name : ".", stage_name(stage, NULL), &state, err);
-	if (rc == 0 && state == PLACE_TAKEN && !t->overwrite)
-		rc = refuse(t, u, u->name, err);
+	if (rc == 0 && state == PLACE_TAKEN)
+		rc = fn(context, t, u, u->name, err);
 	for (size_t i = 0; i < u->beside_count && rc == 0; i++) {
 		rc = place_look(fd, u->beside[i], NULL, &state, err);
-		if (rc == 0 && state != PLACE_FREE && !t->overwrite)
-			rc = refuse(t, u, u->beside[i], err);
+		if (rc == 0 && state != PLACE_FREE)
+			rc = fn(context, t, u, u->beside[i], err);
 	}
 	return rc;
+}
+
+static int refuse_obstacle(void *context, const struct target *t, const struct unit *u, const char *name, struct im_error *err)
+{
+	(void)context;
+	return t->overwrite ? 0 : refuse(t, u, name, err);
 }
 
 int target_check(struct target *t, struct im_error *err)
 {
 	int rc = form_groups(t, err);
 	for (size_t i = 0; i < t->unit_count && rc == 0 && t->root_fd >= 0; i++)
-		rc = check_unit(t, &t->units[i], err);
+		rc = look_at_unit(t, &t->units[i], refuse_obstacle, NULL, err);
+	return rc;
+}
+
+struct obstacle_context {
+	void (*fn)(void *context, size_t unit, const char *path);
+	void *context;
+};
+
+static int tell_obstacle(void *context, const struct target *t, const struct unit *u, const char *name, struct im_error *err)
+{
+	const struct obstacle_context *c = context;
+	auto_free char *original = im_format("/%s%s%s", u->folder, *u->folder ? "/" : "", name);
+	auto_free char *path = original ? target_place(t, original) : NULL;
+	if (!path)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	c->fn(c->context, (size_t)(u - t->units), path);
+	return 0;
+}
+
+int target_each_obstacle(struct target *t, void (*fn)(void *context, size_t unit, const char *path), void *context, struct im_error *err)
+{
+	struct obstacle_context c = { fn, context };
+	int rc = 0;
+	for (size_t i = 0; i < t->unit_count && rc == 0 && t->root_fd >= 0; i++)
+		rc = look_at_unit(t, &t->units[i], tell_obstacle, &c, err);
 	return rc;
 }
 

@@ -37,6 +37,8 @@ int target_add(struct target *t, const char *path, const char *const *beside, si
     size_t *ret_unit, struct im_error *err);
 /* After the last add: forms groups; IM_EUSAGE if something is in the way and may not be moved. Touches nothing. */
 int target_check(struct target *t, struct im_error *err);
+/* Calls fn for each thing in the way, with its absolute path. After target_check; touches nothing. */
+int target_each_obstacle(struct target *t, void (*fn)(void *context, size_t unit, const char *path), void *context, struct im_error *err);
 /* Free bytes for unprivileged use, and the device they are on. */
 int target_space(struct target *t, size_t unit, uint64_t *ret_free_bytes, uint64_t *ret_device, struct im_error *err);
 /* Makes the stages (and missing parents). IM_ELOCKED if another restore works there. */

@@ -155,7 +155,17 @@ says "plan:"
 is no "$([ -e never ] && echo yes || echo no)" "nothing was written"
 run 2 restore "${key[@]}"
 says "--overwrite"
+run 0 restore "${key[@]}" --dry-run
+says "plan:"
+says "forecast:"
+says "$work/node/data is in the way: the restore will need --overwrite"
+run 0 restore "${key[@]}" --dry-run --overwrite
+says "$work/node/data is in the way: it will be moved aside"
+run 0 restore "${key[@]}" --dry-run --json
+is "True True True True" "$(json "str(j['bytes_to_read'] > 0), str(j['bytes_to_write'] > 0), str(j['forecast_p95_ms'] >= j['forecast_p50_ms'] > 0), str(all(s['in_the_way'] for s in j['stores']))" | tr -d "(),'")" "JSON of a dry run"
+is "" "$(find node -name '*imvault*' -o -name '*before-restore*')" "a dry run leaves nothing"
 run 0 restore "${key[@]}" --to "$work/back"
+is "plan:" "$(head -1 out | cut -d' ' -f1)" "the plan comes first"
 says "RECOVERED"
 says "(im): MET"
 is "" "$(diff -r node/data "back$work/node/data" 2>&1; diff -r node/more "back$work/node/more" 2>&1)" "the restored files"

@@ -153,6 +153,29 @@ static void target_check__refuses_what_is_there(void **state)
 	assert_true(holds_text("to/var/lib/chat.db", "old"));
 }
 
+static void take_path(void *context, size_t unit, const char *path)
+{
+	char *all = context;
+	assert_int_equal(unit, 0);
+	strcat(strcat(all, path + strlen(in("to"))), " ");
+}
+
+static void target_each_obstacle__names_all_and_moves_none(void **state)
+{
+	(void)state;
+	struct im_error err = { 0 };
+	char all[1000] = "";
+	put("to/var/lib/chat.db", "old");
+	put("to/var/lib/chat.db-wal", "old");
+	struct target *t = make(true);
+	add(t, "/var/lib/chat.db", "/var/lib/chat.db-wal");
+	assert_ok(target_check(t, &err), &err);
+	assert_ok(target_each_obstacle(t, take_path, all, &err), &err);
+	assert_string_equal(all, "/var/lib/chat.db /var/lib/chat.db-wal ");
+	target_free(t);
+	assert_true(holds_text("to/var/lib/chat.db", "old"));
+}
+
 static void target_check__refuses_a_stale_wal_alone(void **state)
 {
 	(void)state;
@@ -436,6 +459,7 @@ int main(void)
 		TEST(target_publish__makes_parents_and_leaves_nothing_else),
 		TEST(target_check__refuses_what_is_there),
 		TEST(target_check__refuses_a_stale_wal_alone),
+		TEST(target_each_obstacle__names_all_and_moves_none),
 		TEST(target_check__accepts_empty_files_and_folders),
 		TEST(target_publish__moves_the_old_aside),
 		TEST(target_publish__never_replaces_what_came_meanwhile),
