@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What stores call while they plan: files, pieces, folders, damaged maps. Everything declared is
+ * checked here: paths are plain, pieces lie within their file and their entry.
+ */
+#include "base/cleanup.h"
+#include "restore/beneath.h"
+#include "restore/engine_internal.h"
+#include "restore/target.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum {
+	WINDOW_PIECES = 512 << 10, /* about 60 MB of plan */
+	WINDOW_BYTES = 48 << 20,   /* fits the writer's blocks */
+	WINDOW_SWITCHES = 16       /* from pack to pack: more than this is no sequential plan */
+};
+
+static int declare_file(struct rebuild *r, const struct rebuild_file *file, uint32_t *ret_number, struct im_error *err)
+{
+	struct engine_store *s = (struct engine_store *)r;
+	struct engine *e = s->engine;
+	int rc = built_add(&e->built, file, s->number, r->root_fd, ret_number, err);
+	if (rc)
+		return rc;
+	struct built_file *f = built_at(&e->built, *ret_number);
+	f->dropped = e->options.target && target_is_covered(e->options.target, s->unit, file->path);
+	f->set_owner = f->set_owner && geteuid() == 0;
+	s->files += !f->dropped;
+	return 0;
+}
+
+static int grow_pieces(struct engine *e, struct im_error *err)
+{
+	size_t cap = e->piece_cap ? 2 * e->piece_cap : 4096;
+	struct fetch_item *items = realloc(e->items, cap * sizeof *items);
+	if (items)
+		e->items = items;
+	struct engine_piece *pieces = realloc(e->pieces, cap * sizeof *pieces);
+	if (pieces)
+		e->pieces = pieces;
+	if (!items || !pieces)
+		return im_fail(err, IM_ENOMEM, "out of memory planning the restore");
+	e->piece_cap = cap;
+	return 0;
+}
+
+static int keep_id(struct engine *e, const uint8_t id[32], uint32_t *ret, struct im_error *err)
+{
+	/* pieces of one chunk mostly follow each other */
+	if (e->id_count && memcmp(e->ids[e->id_count - 1], id, 32) == 0) {
+		*ret = (uint32_t)e->id_count - 1;
+		return 0;
+	}
+	if (e->id_count == e->id_cap) {
+		size_t cap = e->id_cap ? 2 * e->id_cap : 1024;
+		uint8_t(*ids)[32] = realloc(e->ids, cap * sizeof *ids);
+		if (!ids)
+			return im_fail(err, IM_ENOMEM, "out of memory planning the restore");
+		e->ids = ids;
+		e->id_cap = cap;
+	}
+	memcpy(e->ids[e->id_count], id, 32);
+	*ret = (uint32_t)e->id_count++;
+	return 0;
+}
+
+static bool is_aligned(const struct built_file *f, uint64_t offset, uint32_t len)
+{
+	return offset % 4096 == 0 && (len % 4096 == 0 || offset + len == f->writer.size_bytes);
+}
+
+static int add_piece(struct engine_store *s, struct built_file *f, const struct engine_piece *p, enum entry_type type, const struct im_ref *ref,
+    const uint8_t id[32], struct im_error *err)
+{
+	struct engine *e = s->engine;
+	int rc = e->piece_count == e->piece_cap ? grow_pieces(e, err) : 0;
+	struct engine_piece *mine = rc ? NULL : &e->pieces[e->piece_count];
+	if (mine)
+		*mine = *p;
+	if (mine && id && e->options.check_ids)
+		rc = keep_id(e, id, &mine->id, err);
+	if (rc)
+		return rc;
+	const struct pack_info *pack = snapshot_pack(s->rebuild.snapshot, ref->pack);
+	struct fetch_item *item = &e->items[e->piece_count];
+	*item = (struct fetch_item){ .ref = *ref, .tag = e->piece_count, .type = (uint8_t)type };
+	item->ref.pack = s->base + (uint32_t)(pack - s->rebuild.snapshot->packs);
+	e->switches += item->ref.pack != e->last_pack;
+	e->last_pack = item->ref.pack;
+	if (!e->pack_seen[item->ref.pack]) {
+		e->pack_seen[item->ref.pack] = 1;
+		e->stats.packs++;
+	}
+	e->piece_count++;
+	e->window_bytes += p->len;
+	f->declared_bytes += p->len;
+	f->writer.whole = f->declared_bytes >= f->writer.size_bytes;
+	f->writer.unaligned |= !is_aligned(f, p->offset, p->len);
+	f->pending++;
+	s->bytes += p->len;
+	e->stats.planned_bytes += p->len;
+	bool full = e->piece_count >= WINDOW_PIECES || (e->window_bytes >= WINDOW_BYTES && e->switches > WINDOW_SWITCHES);
+	return full ? engine_window(e, err) : 0;
+}
+
+static int declare_piece(struct rebuild *r, uint32_t file, uint64_t file_offset, uint32_t len, enum entry_type type,
+    const struct im_ref *ref, uint32_t skip, const uint8_t id[32], struct im_error *err)
+{
+	struct engine_store *s = (struct engine_store *)r;
+	struct engine *e = s->engine;
+	struct built_file *f = file < e->built.count ? built_at(&e->built, file) : NULL;
+	if (!f || f->store != s->number)
+		return im_fail(err, IM_EFAIL, "store %s declared a piece of a file it did not declare", s->name);
+	if (f->dropped || len == 0)
+		return 0;
+	if (file_offset > f->writer.size_bytes || len > f->writer.size_bytes - file_offset)
+		return im_fail(err, IM_ECORRUPT, "the map of /%s reaches beyond its end", f->writer.path);
+	const struct pack_info *pack = snapshot_pack(r->snapshot, ref->pack);
+	if (!pack || skip > ref->plain || len > ref->plain - skip) {
+		built_damage(&e->built, f, file_offset, len, pack ? "its map points outside an entry" : "its map names a pack the snapshot does not have");
+		return 0;
+	}
+	struct engine_piece p = { .offset = file_offset, .file = file, .len = len, .skip = skip, .id = ENGINE_NO_ID };
+	return add_piece(s, f, &p, type, ref, id, err);
+}
+
+/* What is not kept is synced with the whole file system. */
+static void keep_folder(struct engine *e, int root_fd, const char *path)
+{
+	if (e->folder_count < ENGINE_FEW_FILES) {
+		char *copy = strdup(path);
+		e->folders[e->folder_count] = (struct engine_folder){ copy, root_fd };
+		e->folder_count = copy ? e->folder_count : ENGINE_FEW_FILES;
+	}
+	e->folder_count++;
+}
+
+static int declare_folder(struct rebuild *r, const char *path, struct im_error *err)
+{
+	struct engine_store *s = (struct engine_store *)r;
+	if (!beneath_path_valid(path))
+		return im_fail(err, IM_ECORRUPT, "the snapshot names a folder '%s', which is not a plain path; it is not made", path);
+	if (s->engine->options.dry_run)
+		return 0;
+	keep_folder(s->engine, r->root_fd, path);
+	const char *slash = strrchr(path, '/');
+	auto_free char *parent = strndup(path, slash ? (size_t)(slash - path) : 0);
+	auto_close int fd = -1;
+	if (!parent)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	if (!*parent)
+		fd = dup(r->root_fd);
+	else
+		fd = beneath_open(r->root_fd, parent, O_PATH | O_DIRECTORY, 0);
+	if (fd < 0 && errno == ENOENT) {
+		int rc = beneath_folder(r->root_fd, parent, false, true, &fd, NULL, err);
+		if (rc)
+			return rc;
+	}
+	if (fd < 0 || (mkdirat(fd, slash ? slash + 1 : path, 0700) && errno != EEXIST))
+		return im_fail_errno(err, IM_EIO, errno, "cannot make folder /%s", path);
+	return 0;
+}
+
+static void declare_damage(struct rebuild *r, const char *text)
+{
+	struct engine_store *s = (struct engine_store *)r;
+	char **grown = realloc(s->damaged_maps, (s->damaged_map_count + 1) * sizeof *grown);
+	if (!grown)
+		return;
+	s->damaged_maps = grown;
+	s->damaged_maps[s->damaged_map_count] = strdup(text);
+	s->damaged_map_count += s->damaged_maps[s->damaged_map_count] != NULL;
+}
+
+void engine_declare_init(struct rebuild *r)
+{
+	r->file = declare_file;
+	r->piece = declare_piece;
+	r->folder = declare_folder;
+	r->damaged = declare_damage;
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What engine.c, engine_declare.c and engine_window.c share.
+ */
+#ifndef IM_RESTORE_ENGINE_INTERNAL_H
+#define IM_RESTORE_ENGINE_INTERNAL_H
+
+#include "restore/built.h"
+#include "restore/engine.h"
+
+enum { ENGINE_FEW_FILES = 256 }; /* up to this many files and folders are fsynced one by one */
+
+struct engine_piece {
+	uint64_t offset;
+	uint32_t file, len, skip;
+	uint32_t id; /* row of ids, or ENGINE_NO_ID */
+};
+#define ENGINE_NO_ID UINT32_MAX
+
+struct engine_store {
+	struct rebuild rebuild; /* first: the store kinds see only this */
+	struct engine *engine;
+	const struct store_ops *ops;
+	char *name;
+	uint32_t number, base; /* base: engine's number of the first pack of its snapshot */
+	size_t unit;
+	uint64_t files, bytes;
+	bool failed, planned;
+	char **damaged_maps;
+	size_t damaged_map_count;
+};
+
+struct engine_folder {
+	char *path;
+	int root_fd;
+};
+
+struct engine {
+	struct engine_options options;
+	struct engine_store **stores;
+	size_t store_count;
+	struct built built;
+	struct writer *writer;
+	uint8_t chunk_key[32];
+	struct fetch_item *items;
+	struct engine_piece *pieces;
+	size_t piece_count, piece_cap;
+	uint8_t (*ids)[32];
+	size_t id_count, id_cap;
+	uint64_t window_bytes, switches;
+	uint32_t last_pack;
+	bool sealed; /* nothing more will be declared */
+	bool told;   /* of the first window */
+	struct engine_folder folders[ENGINE_FEW_FILES];
+	size_t folder_count; /* may be more than are kept */
+	uint8_t *pack_seen; /* by the engine's pack numbers */
+	uint32_t pack_total;
+	_Atomic uint64_t done_bytes;
+	struct fetch_item *sample;
+	size_t sample_count;
+	struct engine_stats stats;
+};
+
+/* engine_declare.c: fills in the functions stores call. */
+void engine_declare_init(struct rebuild *r);
+/* engine_window.c: fetches (in a dry run: counts) what was declared since the last window. */
+int engine_window(struct engine *e, struct im_error *err);
+
+#endif

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fetching a window: entries come decoded from fetch_run, on several threads, and go to the
+ * writer. A piece that cannot be had harms its file only.
+ */
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/interrupt.h"
+#include "restore/engine_internal.h"
+
+#include <string.h>
+
+enum { PROGRESS_BYTES = 4 << 20, SAMPLE_BYTES = 8 << 20 };
+
+static const struct pack_info *pack_of(void *context, uint32_t number)
+{
+	struct engine *e = context;
+	for (size_t i = 0; i < e->store_count; i++) {
+		const struct engine_store *s = e->stores[i];
+		if (number >= s->base && number - s->base < s->rebuild.snapshot->pack_count)
+			return &s->rebuild.snapshot->packs[number - s->base];
+	}
+	return NULL;
+}
+
+static void progress(struct engine *e, uint64_t len)
+{
+	uint64_t before = atomic_fetch_add(&e->done_bytes, len);
+	const struct restore_events *ev = e->options.events;
+	if (ev && ev->progress && before / PROGRESS_BYTES != (before + len) / PROGRESS_BYTES)
+		ev->progress(ev->context, before + len, e->options.total_bytes);
+}
+
+/* A small file that came in one piece is finished at once. */
+static int write_whole(struct engine *e, struct built_file *f, const uint8_t *data, size_t len, struct im_error *err)
+{
+	auto_close int fd = -1;
+	int rc = writer_put_whole(e->writer, &f->writer, data, len, &fd, err);
+	if (rc == 0)
+		rc = built_set_metadata(&e->built, f, fd, err);
+	f->done = rc == 0;
+	return rc;
+}
+
+static int write_piece(struct engine *e, unsigned worker, const struct engine_piece *p, const uint8_t *plain, struct im_error *err)
+{
+	struct built_file *f = built_at(&e->built, p->file);
+	if (f->dropped)
+		return 0;
+	if (f->on_bytes)
+		f->on_bytes(f->context, worker, p->offset, plain + p->skip, p->len);
+	progress(e, p->len);
+	bool whole = e->sealed && !f->finish && !f->writer.made && p->len == f->writer.size_bytes && f->pending == 1;
+	int rc = whole ? write_whole(e, f, plain + p->skip, p->len, err) :
+	                 writer_put(e->writer, &f->writer, p->offset, plain + p->skip, p->len, err);
+	atomic_fetch_sub(&f->pending, 1);
+	return rc;
+}
+
+static void lose(struct engine *e, const struct engine_piece *p, const char *text)
+{
+	struct built_file *f = built_at(&e->built, p->file);
+	built_damage(&e->built, f, p->offset, p->len, text);
+	atomic_fetch_sub(&f->pending, 1);
+}
+
+static int sink(void *context, unsigned worker, const struct fetch_item *items, size_t count, const uint8_t *plain, size_t len, struct im_error *err)
+{
+	struct engine *e = context;
+	uint8_t id[32];
+	bool have_id = false;
+	for (size_t i = 0; i < count; i++) {
+		const struct engine_piece *p = &e->pieces[items[i].tag];
+		if (p->id != ENGINE_NO_ID && !have_id) {
+			crypto_keyed(id, e->chunk_key, plain, len);
+			have_id = true;
+		}
+		if (p->id != ENGINE_NO_ID && !crypto_equal(id, e->ids[p->id], sizeof id)) {
+			lose(e, p, "a chunk in the vault is not the one the snapshot names");
+			continue;
+		}
+		int rc = write_piece(e, worker, p, plain, err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int on_damage(void *context, const struct fetch_item *items, size_t count, const struct im_error *why, struct im_error *err)
+{
+	struct engine *e = context;
+	(void)err;
+	for (size_t i = 0; i < count; i++)
+		lose(e, &e->pieces[items[i].tag], why->text);
+	return 0;
+}
+
+static int compare_refs(const void *a, const void *b)
+{
+	const struct fetch_item *x = a, *y = b;
+	if (x->ref.pack != y->ref.pack)
+		return x->ref.pack < y->ref.pack ? -1 : 1;
+	return x->ref.offset < y->ref.offset ? -1 : x->ref.offset > y->ref.offset;
+}
+
+/* Keeps a stretch from the middle of the plan: what lies at its start is often special. */
+static int keep_sample(struct engine *e, size_t count, struct im_error *err)
+{
+	size_t first = count / 3, n = 0;
+	uint64_t bytes = 0;
+	while (first + n < count && bytes < SAMPLE_BYTES)
+		bytes += e->items[first + n++].ref.stored;
+	e->sample = calloc(n ? n : 1, sizeof *e->sample);
+	if (!e->sample)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	if (n)
+		memcpy(e->sample, e->items + first, n * sizeof *e->sample);
+	e->sample_count = n;
+	return 0;
+}
+
+static void count_reads(struct engine *e)
+{
+	if (e->piece_count)
+		qsort(e->items, e->piece_count, sizeof *e->items, compare_refs);
+	for (size_t i = 0; i < e->piece_count; i++)
+		if (i == 0 || compare_refs(&e->items[i - 1], &e->items[i]))
+			e->stats.read_bytes_planned += e->items[i].ref.stored;
+}
+
+static int count_window(struct engine *e, struct im_error *err)
+{
+	count_reads(e);
+	return e->sample ? 0 : keep_sample(e, e->piece_count, err);
+}
+
+static void add_stats(struct fetch_stats *sum, const struct fetch_stats *s)
+{
+	sum->read_bytes += s->read_bytes;
+	sum->plain_bytes += s->plain_bytes;
+	sum->reads += s->reads;
+	sum->read_us += s->read_us;
+	sum->decode_us += s->decode_us;
+	sum->sink_us += s->sink_us;
+}
+
+static int fetch_window(struct engine *e, struct im_error *err)
+{
+	struct fetch_plan plan = { .items = e->items, .count = e->piece_count, .pack_of = pack_of,
+		.sink = sink, .damage = on_damage, .context = e };
+	struct fetch_stats stats = { 0 };
+	struct im_error fetching = { 0 }, writing = { 0 };
+	int rc = fetch_run(e->options.fetcher, &plan, &stats, &fetching);
+	int rc_write = writer_drain(e->writer, &writing);
+	add_stats(&e->stats.fetch, &stats);
+	if (rc_write) /* the cause; fetching then only reports that it was stopped */
+		return im_fail(err, rc_write, "%s", writing.text);
+	return rc ? im_fail(err, rc, "%s", fetching.text) : 0;
+}
+
+static void tell_first_window(struct engine *e)
+{
+	if (e->told || e->options.dry_run || !e->options.first_window)
+		return;
+	e->told = true;
+	if (e->sealed) /* before the one fetch of a plan that is whole: nothing of it was counted */
+		count_reads(e);
+	e->options.first_window(e->options.context, e->sealed);
+}
+
+int engine_window(struct engine *e, struct im_error *err)
+{
+	tell_first_window(e);
+	int64_t start = im_monotonic_us();
+	int rc = im_interrupt_check(err);
+	if (rc == 0 && e->piece_count)
+		rc = e->options.dry_run ? count_window(e, err) : fetch_window(e, err);
+	e->piece_count = e->id_count = 0;
+	e->window_bytes = e->switches = 0;
+	e->stats.fetch_us += (uint64_t)(im_monotonic_us() - start);
+	return rc;
+}
+
+static int drop_sample(void *context, unsigned worker, const struct fetch_item *items, size_t count, const uint8_t *plain, size_t len, struct im_error *err)
+{
+	(void)context, (void)worker, (void)items, (void)count, (void)plain, (void)len, (void)err;
+	return 0;
+}
+
+static int drop_sample_damage(void *context, const struct fetch_item *items, size_t count, const struct im_error *why, struct im_error *err)
+{
+	(void)context, (void)items, (void)count, (void)why, (void)err;
+	return 0;
+}
+
+int engine_sample(struct engine *e, double *ret_plain_rate, double *ret_read_rate, struct im_error *err)
+{
+	struct fetch_plan plan = { .items = e->sample, .count = e->sample_count, .pack_of = pack_of,
+		.sink = drop_sample, .damage = drop_sample_damage, .context = e };
+	struct fetch_stats stats = { 0 };
+	int64_t start = im_monotonic_us();
+	int rc = e->sample_count ? fetch_run(e->options.fetcher, &plan, &stats, err) : 0;
+	double us = (double)(im_monotonic_us() - start + 1);
+	*ret_plain_rate = (double)stats.plain_bytes * 1e6 / us;
+	*ret_read_rate = (double)stats.read_bytes * 1e6 / us;
+	return rc;
+}
