@@ -17,7 +17,7 @@ enum compare_end { COMPARE_DONE, COMPARE_LATE, COMPARE_FULL }; /* late: deadline
 
 int compare_new(uint32_t page_size, struct compare **ret, struct im_error *err);
 void compare_free(struct compare *c);
-/* fast: hashes of fast_pages pages as they were; pages beyond count as changed. deadline_us: monotonic; 0: none.
+/* fast: hashes of fast_pages pages as they were; pages beyond count as changed. deadline_us: monotonic, for a file that stands still; 0: none, it may change.
  * The pages found so far are in compare_pages(), ascending, also after COMPARE_LATE and COMPARE_FULL. */
 int compare_run(struct compare *c, int fd, const char *path, uint32_t pages, const uint64_t *fast, uint32_t fast_pages, const struct fasthash_key *key, int64_t deadline_us, enum compare_end *ret_end, struct im_error *err);
 const struct image_page *compare_pages(struct compare *c, size_t *ret_count);
