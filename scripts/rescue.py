@@ -119,16 +119,15 @@ class Vault:
         rings = list(self.keyrings(head["authority"]))
         mine = [k for r in rings for k in r["keys"] if k["id"] == kid and "sealed" in k]
         need(mine, f"{key_path}: no keyring of this vault knows this key", 5)
-        mine = mine[-1]                            # a revoked key reads what was written before
         self.keys = {k["id"]: k for k in rings[-1]["keys"]}
         with about("the keys sealed to us"):
-            plain = unseal(box, bytes.fromhex(mine["sealed"]))
+            plain = unseal(box, bytes.fromhex(mine[-1]["sealed"]))  # also of a revoked key
             need(len(plain) == 36 + 36 * struct.unpack_from("<I", plain, 32)[0], "wrong length")
             self.meta_keys = dict(struct.iter_unpack("<I32s", plain[36:]))
             self.chunk_key = b2(b"imvault chunk v1", plain[:32])
             self.page_key = b2(b"imvault page v1", plain[:32])
             self.secrets = {other["id"]: unseal(box, bytes.fromhex(other["sealed"]))
-                            for other in mine.get("inherits", [])}
+                            for other in mine[-1].get("inherits", [])}
             self.secrets[kid] = box
 
     def read(self, name):
@@ -136,8 +135,7 @@ class Vault:
             return f.read()
 
     def names(self, folder, pattern):
-        found = os.listdir(os.path.join(self.root, folder))
-        return sorted(n for n in found if re.fullmatch(pattern, n))
+        return sorted(filter(re.compile(pattern).fullmatch, os.listdir(f"{self.root}/{folder}")))
 
     def keyrings(self, authority):
         """Every generation, each checked to be signed by a restore key of the one before."""
@@ -170,11 +168,13 @@ class Vault:
         """The public key of a node key that may have signed snapshot seq of node."""
         key = self.keys.get(kid)
         need(key and key["role"] == "node", f"signed by {kid}, which is no node key")
-        owned = {k.get("node") for k in self.keys.values()}
+        def line(k):                               # k and the keys it succeeded
+            return {k["id"]} | (line(self.keys[k["replaces"]]) if "replaces" in k else set())
+        owned = {k.get("node") for k in self.keys.values() if not line(k) & line(key)}
         need(key["node"] == node if key.get("node") else node not in owned,
              "signed by the key of another node")
-        need(key["status"] == "active" or seq <= key.get("last", {}).get(node, 0),
-             "signed by a key that was revoked")
+        last = seq if key["status"] == "active" else key.get("last", {}).get(node, 0)
+        need(seq <= last, "signed by a key that was revoked")
         return bytes.fromhex(key["sign"])
 
     def snapshots(self, node):

@@ -67,7 +67,7 @@ int keyring_meta_key(const struct keyring *k, uint32_t generation, const char *l
 int keyring_id_key(const struct keyring *k, const char *label, uint8_t ret[32], struct im_error *err);
 /* Opens what was sealed to any of the restore keys we hold or inherit. recipients: count × (id[8] ‖ sealed[48+len]). IM_EKEY if none is ours. */
 int keyring_unseal(const struct keyring *k, const uint8_t *recipients, size_t count, void *ret, size_t len, struct im_error *err);
-/* May this key sign snapshots of NODE with this sequence? (role, revocation with last sequence, bound node name). */
+/* May this key sign snapshots of NODE with this sequence? Only node keys may; FORMAT §3, "Who may write". */
 bool keyring_may_sign(const struct keyring *k, const uint8_t key_id[8], const char *node, uint64_t seq);
 /* Same key, or one that replaced the other, directly or through others. */
 bool keyring_same_lineage(const struct keyring *k, const uint8_t a[8], const uint8_t b[8]);

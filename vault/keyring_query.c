@@ -107,12 +107,12 @@ static bool may_write_node(const struct keyring *k, const struct key_entry *e, c
 bool keyring_may_sign(const struct keyring *k, const uint8_t key_id[8], const char *node, uint64_t seq)
 {
 	const struct key_entry *e = keyring_find(k, key_id);
-	if (!e || e->role == KEY_PRUNE)
+	if (!e || e->role != KEY_NODE)
 		return false;
 	if (!e->active) {
 		json_t *last = json_object_get(json_object_get(keyring_generation_row(&k->newest, key_id), "last"), node);
 		if (!last || seq > (uint64_t)json_integer_value(last))
 			return false;
 	}
-	return e->role == KEY_RESTORE || may_write_node(k, e, node);
+	return may_write_node(k, e, node);
 }

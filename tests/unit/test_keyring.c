@@ -519,6 +519,7 @@ static void keyring_may_sign__honours_bound_nodes(void **state)
 	assert_true(keyring_may_sign(k, f->node->key->id, "im-01", 1)); /* unbound */
 	assert_false(keyring_may_sign(k, f->node->key->id, "im-09", 1)); /* somebody else's */
 	assert_false(keyring_may_sign(k, prune->id, "im-01", 1));
+	assert_false(keyring_may_sign(k, f->restore->key->id, "im-01", 1));
 	assert_false(keyring_may_sign(k, unknown, "im-01", 1));
 	keyring_free(k);
 	key_file_free(bound);
