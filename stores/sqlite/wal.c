@@ -130,7 +130,8 @@ static int by_value(const void *a, const void *b)
 
 static void keep_last_frames(struct wal_table *t)
 {
-	qsort(t->items, t->count, sizeof *t->items, by_value);
+	if (t->count)
+		qsort(t->items, t->count, sizeof *t->items, by_value);
 	size_t kept = 0;
 	for (size_t i = 0; i < t->count; i++)
 		if (i + 1 == t->count || t->items[i] >> 32 != t->items[i + 1] >> 32)
