@@ -1,55 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Path operations beneath a folder. openat2 retries on EAGAIN: the kernel answers that when a
- * rename happened while it resolved, which an attacker can provoke but not profit from.
+ * Folders beneath a folder: stepped through one by one, since missing ones may have to be made and
+ * an operator wants to know which one is in the way.
  */
 #include "restore/beneath.h"
 
+#include "base/beneath.h"
 #include "base/cleanup.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { REMOVE_MAX_DEPTH = 2000 };
-
-bool beneath_path_valid(const char *path)
-{
-	if (!*path || strlen(path) >= PATH_MAX)
-		return false;
-	for (const char *p = path;;) {
-		size_t n = strcspn(p, "/");
-		if (n == 0 || n > NAME_MAX || (n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.'))
-			return false;
-		if (!p[n])
-			return true;
-		p += n + 1;
-	}
-}
-
-int beneath_open(int root_fd, const char *path, int flags, unsigned permissions)
-{
-	struct open_how how = { .flags = (unsigned)flags | O_CLOEXEC,
-		.mode = flags & O_CREAT ? permissions : 0,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS };
-	for (int tries = 0;; tries++) {
-		long fd = syscall(SYS_openat2, root_fd, path, &how, sizeof how);
-		if (fd >= 0 || (errno != EINTR && (errno != EAGAIN || tries > 100)))
-			return (int)fd;
-	}
-}
 
 static int open_child(int fd, const char *name, bool follow)
 {
 	if (follow)
 		return openat(fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return beneath_open(fd, name, O_RDONLY | O_DIRECTORY, 0);
+	return im_beneath_open(fd, name, O_RDONLY | O_DIRECTORY, 0);
 }
 
 /* One step down; made says whether it had to be created. */
@@ -64,7 +37,10 @@ static int step(int fd, const char *name, bool follow, bool create, bool *made)
 	*made = true;
 	if (fsync(fd))
 		return -1;
-	return open_child(fd, name, follow);
+	child = open_child(fd, name, follow);
+	if (child >= 0)
+		fchmod(child, 0755); /* whatever the umask: the way to a service's data must be open to it */
+	return child;
 }
 
 static int walk(int root_fd, const char *path, bool follow, bool create, bool stop_at_missing,
@@ -126,7 +102,7 @@ static int remove_tree(int dir_fd, const char *name, const char *keep, unsigned 
 		return im_fail_errno(err, IM_EIO, errno, "cannot remove %s", name);
 	if (depth > REMOVE_MAX_DEPTH)
 		return im_fail(err, IM_EIO, "cannot remove %s: nested too deeply", name);
-	int fd = beneath_open(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	int fd = im_beneath_open(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : im_fail_errno(err, IM_EIO, errno, "cannot remove %s", name);
 	fchmod(fd, 0700);

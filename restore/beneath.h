@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Path operations that cannot leave a folder: names come from a snapshot, and the folder may hold
- * links somebody planted. Everything goes through openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
- * and, unless told otherwise, without following any symlink.
+ * Finding, making and removing folders beneath the target without being led out of it (base/beneath.h
+ * opens single paths). Unless told otherwise no symlink is followed.
  */
 #ifndef IM_RESTORE_BENEATH_H
 #define IM_RESTORE_BENEATH_H
@@ -10,12 +9,6 @@
 #include "base/error.h"
 
 #include <stdbool.h>
-
-/* Relative, no empty, "." or ".." component, no component over NAME_MAX. */
-bool beneath_path_valid(const char *path);
-
-/* As openat(); -1 with errno. O_CLOEXEC is added. */
-int beneath_open(int root_fd, const char *path, int flags, unsigned permissions);
 
 /*
  * The folder root/path ("" = root itself), opened O_RDONLY. create: missing ones are made (0755)

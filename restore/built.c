@@ -4,6 +4,7 @@
  */
 #include "restore/built.h"
 
+#include "base/beneath.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "restore/beneath.h"
@@ -55,7 +56,7 @@ static int add_chunk(struct built *b, struct im_error *err)
 
 int built_add(struct built *b, const struct rebuild_file *file, uint32_t store, int root_fd, uint32_t *ret_number, struct im_error *err)
 {
-	if (!beneath_path_valid(file->path))
+	if (!im_beneath_path_valid(file->path))
 		return im_fail(err, IM_ECORRUPT, "the snapshot names a file '%s', which is not a plain path; it is not made", file->path);
 	if (file->size_bytes > INT64_MAX)
 		return im_fail(err, IM_ECORRUPT, "the snapshot gives /%s an impossible size", file->path);
@@ -137,7 +138,7 @@ static int rename_links(int fd, const struct stat *wanted, unsigned depth, struc
 		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
 			continue;
 		if (S_ISDIR(st.st_mode)) {
-			auto_close int child = beneath_open(fd, e->d_name, O_RDONLY | O_DIRECTORY, 0);
+			auto_close int child = im_beneath_open(fd, e->d_name, O_RDONLY | O_DIRECTORY, 0);
 			rc = child < 0 ? 0 : rename_links(child, wanted, depth + 1, err);
 		} else if (st.st_ino == wanted->st_ino && st.st_dev == wanted->st_dev &&
 		    (n < suffix || strcmp(e->d_name + n - suffix, TARGET_DAMAGED_SUFFIX))) {

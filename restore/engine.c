@@ -4,6 +4,7 @@
  * thread; while a window is fetched nothing is planned. A piece knows its file and place; fetch
  * items carry the piece's number as their tag.
  */
+#include "base/beneath.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/interrupt.h"
@@ -193,7 +194,7 @@ int engine_finish(struct engine *e, size_t store, bool failed, struct im_error *
 
 static int sync_path(int root_fd, const char *path, int flags, struct im_error *err)
 {
-	auto_close int fd = beneath_open(root_fd, path, O_RDONLY | O_NOFOLLOW | flags, 0);
+	auto_close int fd = im_beneath_open(root_fd, path, O_RDONLY | O_NOFOLLOW | flags, 0);
 	if (fd < 0 || fsync(fd))
 		return im_fail_errno(err, IM_EIO, errno, "cannot make /%s durable", path);
 	return 0;

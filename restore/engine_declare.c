@@ -3,6 +3,7 @@
  * What stores call while they plan: files, pieces, folders, damaged maps. Everything declared is
  * checked here: paths are plain, pieces lie within their file and their entry.
  */
+#include "base/beneath.h"
 #include "base/cleanup.h"
 #include "restore/beneath.h"
 #include "restore/engine_internal.h"
@@ -142,7 +143,7 @@ static void keep_folder(struct engine *e, int root_fd, const char *path)
 static int declare_folder(struct rebuild *r, const char *path, struct im_error *err)
 {
 	struct engine_store *s = (struct engine_store *)r;
-	if (!beneath_path_valid(path))
+	if (!im_beneath_path_valid(path))
 		return im_fail(err, IM_ECORRUPT, "the snapshot names a folder '%s', which is not a plain path; it is not made", path);
 	if (s->engine->options.dry_run)
 		return 0;
@@ -155,7 +156,7 @@ static int declare_folder(struct rebuild *r, const char *path, struct im_error *
 	if (!*parent)
 		fd = dup(r->root_fd);
 	else
-		fd = beneath_open(r->root_fd, parent, O_PATH | O_DIRECTORY, 0);
+		fd = im_beneath_open(r->root_fd, parent, O_PATH | O_DIRECTORY, 0);
 	if (fd < 0 && errno == ENOENT) {
 		int rc = beneath_folder(r->root_fd, parent, false, true, &fd, NULL, err);
 		if (rc)

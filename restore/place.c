@@ -5,8 +5,8 @@
  */
 #include "restore/place.h"
 
+#include "base/beneath.h"
 #include "base/cleanup.h"
-#include "restore/beneath.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +20,6 @@ enum { XATTR_LIST_BYTES = 65536, ASIDE_TRIES = 1000 };
 
 typedef int child_fn(void *context, int dir_fd, const char *name, struct im_error *err);
 
-/* lost+found belongs to the file system, not to what is restored. */
 static int each_child(int dir_fd, const char *ignore, child_fn *fn, void *context, struct im_error *err)
 {
 	int copy = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -28,8 +27,7 @@ static int each_child(int dir_fd, const char *ignore, child_fn *fn, void *contex
 	if (!dir)
 		return im_fail_errno(err, IM_EIO, errno, "cannot list a folder of the target");
 	for (struct dirent *e; (errno = 0, e = readdir(dir));) {
-		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || !strcmp(e->d_name, "lost+found") ||
-		    (ignore && !strcmp(e->d_name, ignore)))
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || (ignore && !strcmp(e->d_name, ignore)))
 			continue;
 		int rc = fn(context, dir_fd, e->d_name, err);
 		if (rc)
@@ -40,8 +38,8 @@ static int each_child(int dir_fd, const char *ignore, child_fn *fn, void *contex
 
 static int stop_at_first(void *context, int dir_fd, const char *name, struct im_error *err)
 {
-	(void)context, (void)dir_fd, (void)name, (void)err;
-	return 1;
+	(void)context, (void)dir_fd, (void)err;
+	return strcmp(name, PLACE_LOST_FOUND) != 0; /* that belongs to the file system */
 }
 
 int place_look(int dir_fd, const char *name, const char *ignore, enum place_state *ret, struct im_error *err)
@@ -90,9 +88,17 @@ int place_move_aside(int dir_fd, const char *name, const char *stamp, char *ret_
 	return im_fail(err, IM_EIO, "cannot move %s aside: too many older ones", name);
 }
 
+bool place_is_stranger(const char *name)
+{
+	return !strcmp(name, PLACE_LOST_FOUND) || !strncmp(name, "before-restore-", 15);
+}
+
 static int move_child(void *context, int dir_fd, const char *name, struct im_error *err)
 {
 	int to_fd = *(int *)context;
+	struct stat st;
+	if (!strcmp(name, PLACE_LOST_FOUND) && fstatat(to_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
 	if (renameat2(dir_fd, name, to_fd, name, RENAME_NOREPLACE))
 		return errno == EEXIST ? im_fail(err, IM_EUSAGE, "%s appeared in the target meanwhile", name) :
 		                         im_fail_errno(err, IM_EIO, errno, "cannot move %s", name);
@@ -101,8 +107,8 @@ static int move_child(void *context, int dir_fd, const char *name, struct im_err
 
 static int move_aside_child(void *context, int dir_fd, const char *name, struct im_error *err)
 {
-	/* what earlier restores moved aside stays where it is */
-	if (!strncmp(name, "before-restore-", 15))
+	/* lost+found, and what earlier restores moved aside, stay where they are */
+	if (place_is_stranger(name))
 		return 0;
 	return move_child(context, dir_fd, name, err);
 }
@@ -112,7 +118,7 @@ int place_move_children_aside(int dir_fd, const char *ignore, const char *stamp,
 	snprintf(ret_name, NAME_MAX + 1, "before-restore-%s", stamp);
 	if (mkdirat(dir_fd, ret_name, 0700) && errno != EEXIST)
 		return im_fail_errno(err, IM_EIO, errno, "cannot make folder %s", ret_name);
-	auto_close int fd = beneath_open(dir_fd, ret_name, O_RDONLY | O_DIRECTORY, 0);
+	auto_close int fd = im_beneath_open(dir_fd, ret_name, O_RDONLY | O_DIRECTORY, 0);
 	if (fd < 0)
 		return im_fail_errno(err, IM_EIO, errno, "cannot open folder %s", ret_name);
 	int rc = each_child(dir_fd, ignore, move_aside_child, &fd, err);

@@ -321,6 +321,14 @@ static const char *damaged_inside(const struct restore_job *job, const struct re
 	return NULL;
 }
 
+static void add_elsewhere(void *context, const char *name)
+{
+	json_t *manifest = context, *list = json_object_get(manifest, "elsewhere");
+	json_t *mine = list ? json_copy(list) : json_array();
+	json_array_append_new(mine, json_string(name));
+	json_object_set_new(manifest, "elsewhere", mine);
+}
+
 static int check_one(struct restore_job *job, size_t i, const char *level, struct im_error *err)
 {
 	struct restore_pick *p = &job->picks[i];
@@ -341,7 +349,10 @@ static int check_one(struct restore_job *job, size_t i, const char *level, struc
 	auto_free char *place = target_place(job->target, p->path);
 	struct im_error why = { 0 };
 	struct warm *warm = place && need_of(p) ? warm_begin(place) : NULL;
-	int rc = place ? ops->check(p->manifest, place, level, &text, &why) : im_fail(&why, IM_ENOMEM, "out of memory");
+	json_t *manifest = json_copy(p->manifest);
+	target_each_stranger(job->target, p->unit, add_elsewhere, manifest);
+	int rc = place && manifest ? ops->check(manifest, place, level, &text, &why) : im_fail(&why, IM_ENOMEM, "out of memory");
+	json_decref(manifest);
 	warm_end(warm);
 	if (rc == IM_EINTERRUPTED || rc == IM_ENOMEM)
 		return im_fail(err, rc, "%s", why.text);

@@ -6,6 +6,7 @@
  */
 #include "restore/stage.h"
 
+#include "base/beneath.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "restore/beneath.h"
@@ -44,7 +45,7 @@ static int open_locked(struct stage *s, const char *where, struct im_error *err)
 	for (int tries = 0; tries < 10; tries++) {
 		if (mkdirat(s->parent_fd, s->name, 0700) && errno != EEXIST)
 			return im_fail_errno(err, IM_EIO, errno, "cannot make %s in %s", s->name, where);
-		auto_close int fd = beneath_open(s->parent_fd, s->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+		auto_close int fd = im_beneath_open(s->parent_fd, s->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 		if (fd < 0 && errno == ENOENT)
 			continue;
 		if (fd < 0)
@@ -102,7 +103,7 @@ int stage_open(struct stage *s, int parent_fd, const char *name, const char *whe
 		rc = beneath_remove(s->parent_fd, s->name, marker_name, err);
 	if (rc == 0 && (fchmod(s->fd, 0700) || mkdirat(s->fd, "root", 0700)))
 		rc = im_fail_errno(err, IM_EIO, errno, "cannot make %s/root in %s", s->name, where);
-	if (rc == 0 && (s->root_fd = beneath_open(s->fd, "root", O_RDONLY | O_DIRECTORY, 0)) < 0)
+	if (rc == 0 && (s->root_fd = im_beneath_open(s->fd, "root", O_RDONLY | O_DIRECTORY, 0)) < 0)
 		rc = im_fail_errno(err, IM_EIO, errno, "cannot open %s/root in %s", s->name, where);
 	if (rc)
 		stage_close(s);

@@ -7,6 +7,7 @@
  */
 #include "restore/target.h"
 
+#include "base/beneath.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -29,7 +30,7 @@ struct unit {
 	char **beside; /* names in the same folder */
 	size_t beside_count;
 	size_t group;
-	bool published;
+	bool published, had_lost_found;
 	char *aside;
 };
 
@@ -146,7 +147,7 @@ static int add_beside(struct unit *u, const char *path)
 int target_add(struct target *t, const char *path, const char *const *beside, size_t beside_count,
     size_t *ret_unit, struct im_error *err)
 {
-	if (path[0] != '/' || (path[1] && !beneath_path_valid(path + 1)))
+	if (path[0] != '/' || (path[1] && !im_beneath_path_valid(path + 1)))
 		return im_fail(err, IM_ECORRUPT, "'%s' is not a plain absolute path and is not restored", path);
 	if (!path[1] && !t->to)
 		return im_fail(err, IM_EUSAGE, "the root folder itself cannot be restored in place; use --to DIR");
@@ -469,10 +470,12 @@ static int publish_inside(struct target *t, struct unit *u, struct group *g, str
 {
 	enum place_state state;
 	char aside[NAME_MAX + 1];
-	auto_close int from_fd = *u->path ? beneath_open(g->stage.root_fd, u->path, O_RDONLY | O_DIRECTORY, 0) :
+	auto_close int from_fd = *u->path ? im_beneath_open(g->stage.root_fd, u->path, O_RDONLY | O_DIRECTORY, 0) :
 	                                    dup(g->stage.root_fd);
 	if (from_fd < 0)
 		return im_fail_errno(err, IM_ENOTFOUND, errno, "/%s is not a folder of this snapshot", u->path);
+	mode_t type;
+	u->had_lost_found = is_there(from_fd, PLACE_LOST_FOUND, &type);
 	int rc = place_look(g->parent_fd, ".", g->stage.name, &state, err);
 	if (rc == 0 && state == PLACE_TAKEN && !t->overwrite)
 		rc = refuse(t, u, u->name, err);
@@ -541,14 +544,29 @@ const char *target_moved_aside(const struct target *t, size_t unit)
 	return t->units[unit].aside;
 }
 
+void target_each_stranger(const struct target *t, size_t unit, void (*fn)(void *context, const char *name), void *context)
+{
+	const struct unit *u = &t->units[unit];
+	const struct group *g = &t->groups[u->group];
+	if (!g->inside || !u->published || strcmp(t->units[g->outer].path, u->path))
+		return;
+	int copy = openat(g->parent_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	IM_CLEANUP(im_auto_closedir) DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+	for (struct dirent *e; dir && (e = readdir(dir));)
+		if (place_is_stranger(e->d_name) && !(u->had_lost_found && !strcmp(e->d_name, PLACE_LOST_FOUND)))
+			fn(context, e->d_name);
+}
+
 /* Folders made for nothing go again, as long as they are empty. */
 static void remove_made(struct target *t, struct group *g)
 {
 	auto_free char *path = strdup(t->units[g->outer].folder);
+	unsigned made = g->folders_made;
+	g->folders_made = 0;
 	for (size_t i = 0; i < t->unit_count; i++)
 		if (&t->groups[t->units[i].group] == g && t->units[i].published)
 			return;
-	for (; path && *path && g->folders_made; g->folders_made--) {
+	for (; path && *path && made; made--) {
 		char *slash = strrchr(path, '/');
 		auto_close int fd = -1;
 		if (slash)
@@ -569,9 +587,9 @@ int target_end(struct target *t, struct im_error *err)
 		int one = t->groups[i].parent_fd >= 0 ? stage_remove(&t->groups[i].stage, &why) : 0;
 		if (one && rc == 0)
 			rc = im_fail(err, one, "%s", why.text);
-		if (!one && t->groups[i].parent_fd >= 0)
-			remove_made(t, &t->groups[i]);
-		t->groups[i].folders_made = 0;
 	}
+	for (size_t i = 0; i < t->group_count && rc == 0; i++)
+		if (t->groups[i].parent_fd >= 0)
+			remove_made(t, &t->groups[i]);
 	return rc;
 }

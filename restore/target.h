@@ -57,6 +57,9 @@ int target_sync(struct target *t, struct im_error *err);
 int target_publish(struct target *t, const bool *wanted, struct im_error *err);
 bool target_is_published(const struct target *t, size_t unit);
 const char *target_moved_aside(const struct target *t, size_t unit); /* final path of the old one, or NULL */
+/* Calls fn for each name directly in a published unit that is there without having been restored:
+ * in a mount point, which was filled and not replaced. */
+void target_each_stranger(const struct target *t, size_t unit, void (*fn)(void *context, const char *name), void *context);
 /* Removes the stages. */
 int target_end(struct target *t, struct im_error *err);
 

@@ -9,6 +9,7 @@
  */
 #include "restore/writer.h"
 
+#include "base/beneath.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -123,7 +124,7 @@ uint64_t writer_busy_us(const struct writer *w)
 /* Opens f, making it and its folders where they are missing. */
 static int open_file(struct writer_file *f, int flags, struct im_error *err)
 {
-	int fd = beneath_open(f->root_fd, f->path, O_RDWR | O_CREAT | O_NOFOLLOW | flags, 0600);
+	int fd = im_beneath_open(f->root_fd, f->path, O_RDWR | O_CREAT | O_NOFOLLOW | flags, 0600);
 	if (fd < 0 && errno == ENOENT) {
 		const char *slash = strrchr(f->path, '/');
 		auto_free char *folder = slash ? strndup(f->path, (size_t)(slash - f->path)) : NULL;
@@ -131,7 +132,7 @@ static int open_file(struct writer_file *f, int flags, struct im_error *err)
 		int rc = folder ? beneath_folder(f->root_fd, folder, false, true, &folder_fd, NULL, err) : 0;
 		if (rc)
 			return rc;
-		fd = beneath_open(f->root_fd, f->path, O_RDWR | O_CREAT | O_NOFOLLOW | flags, 0600);
+		fd = im_beneath_open(f->root_fd, f->path, O_RDWR | O_CREAT | O_NOFOLLOW | flags, 0600);
 	}
 	if (fd < 0)
 		return im_fail_errno(err, IM_EIO, errno, "cannot make /%s", f->path);
@@ -187,7 +188,7 @@ static int slot_acquire(struct writer *w, struct writer_file *f, struct slot **r
 	if (rc == 0) {
 		s = &w->slots[f->slot];
 		if (s->direct_fd < 0 && !f->no_direct && !f->unaligned && f->size_bytes >= DIRECT_MIN_BYTES) {
-			s->direct_fd = beneath_open(f->root_fd, f->path, O_WRONLY | O_DIRECT | O_NOFOLLOW, 0);
+			s->direct_fd = im_beneath_open(f->root_fd, f->path, O_WRONLY | O_DIRECT | O_NOFOLLOW, 0);
 			f->no_direct = s->direct_fd < 0; /* tmpfs and others have none */
 		}
 		s->users++;
