@@ -115,8 +115,14 @@ static int move_aside_child(void *context, int dir_fd, const char *name, struct 
 
 int place_move_children_aside(int dir_fd, const char *ignore, const char *stamp, char *ret_name, struct im_error *err)
 {
-	snprintf(ret_name, NAME_MAX + 1, "before-restore-%s", stamp);
-	if (mkdirat(dir_fd, ret_name, 0700) && errno != EEXIST)
+	int made = -1;
+	for (int i = 1; i < ASIDE_TRIES && made; i++) {
+		snprintf(ret_name, NAME_MAX + 1, i == 1 ? "before-restore-%s" : "before-restore-%s-%d", stamp, i);
+		made = mkdirat(dir_fd, ret_name, 0700);
+		if (made && errno != EEXIST)
+			break;
+	}
+	if (made)
 		return im_fail_errno(err, IM_EIO, errno, "cannot make folder %s", ret_name);
 	auto_close int fd = im_beneath_open(dir_fd, ret_name, O_RDONLY | O_DIRECTORY, 0);
 	if (fd < 0)

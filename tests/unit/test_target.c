@@ -4,6 +4,7 @@
  */
 #include "restore/target.h"
 
+#include "base/beneath.h"
 #include "base/file.h"
 #include "fixture.h"
 #include "restore/beneath.h"
@@ -425,14 +426,14 @@ static void stage_name__fits_and_stays_distinct(void **state)
 	assert_int_equal(strlen(a), 255);
 }
 
-static void beneath_path_valid__knows_plain_paths(void **state)
+static void im_beneath_path_valid__knows_plain_paths(void **state)
 {
 	(void)state;
-	assert_true(beneath_path_valid("a/b c/…"));
-	assert_true(beneath_path_valid("..a/b.."));
+	assert_true(im_beneath_path_valid("a/b c/…"));
+	assert_true(im_beneath_path_valid("..a/b.."));
 	static const char *const bad[] = { "", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b" };
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-		assert_false(beneath_path_valid(bad[i]));
+		assert_false(im_beneath_path_valid(bad[i]));
 }
 
 static void beneath_remove__removes_links_not_their_targets(void **state)
@@ -474,7 +475,7 @@ int main(void)
 		TEST(target_publish__does_not_follow_a_parent_swapped_meanwhile),
 		TEST(target_add__refuses_paths_that_are_not_plain),
 		TEST(stage_name__fits_and_stays_distinct),
-		TEST(beneath_path_valid__knows_plain_paths),
+		TEST(im_beneath_path_valid__knows_plain_paths),
 		TEST(beneath_remove__removes_links_not_their_targets),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
