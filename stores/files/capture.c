@@ -17,7 +17,8 @@
 #define RACY_SECONDS 2
 #define READ_TRIES 3
 
-/* Could it change again without its times showing it? (A modification time set far into the future is no sign of that.) */
+/* Could it change again without its times showing it? (A modification time set far into the future is no sign of that.)
+ */
 static bool is_racy(const struct stat *st, const struct timespec *now)
 {
 	return st->st_ctim.tv_sec > now->tv_sec - RACY_SECONDS ||
@@ -26,12 +27,14 @@ static bool is_racy(const struct stat *st, const struct timespec *now)
 
 static bool same_content(const struct stat *a, const struct stat *b)
 {
-	return a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
-	    a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+	return a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+	    a->st_mtim.tv_nsec == b->st_mtim.tv_nsec && a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
+	    a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }
 
 /* Fills entry from the file itself. fd is -1 for what is not opened. */
-static int read_metadata(struct files_segment_capture *s, const struct files_entry *e, int fd, const char *name, const struct stat *st, struct archive_entry *entry, struct im_error *err)
+static int read_metadata(struct files_segment_capture *s, const struct files_entry *e, int fd, const char *name,
+    const struct stat *st, struct archive_entry *entry, struct im_error *err)
 {
 	char source[64 + 256];
 	archive_entry_copy_pathname(entry, e->path);
@@ -43,12 +46,14 @@ static int read_metadata(struct files_segment_capture *s, const struct files_ent
 	archive_entry_copy_stat(entry, st);
 	int rc = archive_read_disk_entry_from_file(s->disk, entry, fd, st);
 	if (rc != ARCHIVE_OK && !S_ISLNK(st->st_mode))
-		files_capture_warn(s->c, true, "some metadata of %.300s could not be read: %s", e->path, archive_error_string(s->disk));
+		files_capture_warn(s->c, true, "some metadata of %.300s could not be read: %s", e->path,
+		    archive_error_string(s->disk));
 	if (S_ISLNK(st->st_mode)) {
 		char target[PATH_MAX];
 		ssize_t n = readlinkat(s->parent.fd, name, target, sizeof target - 1);
 		if (n < 0)
-			return im_fail_errno(err, errno == ENOENT || errno == EINVAL ? IM_ENOTFOUND : IM_EIO, errno, "cannot read the link %.300s", e->path);
+			return im_fail_errno(err, errno == ENOENT || errno == EINVAL ? IM_ENOTFOUND : IM_EIO, errno,
+			    "cannot read the link %.300s", e->path);
 		target[n] = 0;
 		archive_entry_copy_symlink(entry, target);
 	}
@@ -56,7 +61,8 @@ static int read_metadata(struct files_segment_capture *s, const struct files_ent
 	return 0;
 }
 
-static int add_entry(struct files_segment_capture *s, struct archive_entry *entry, uint64_t size, size_t first_piece, struct im_error *err)
+static int add_entry(struct files_segment_capture *s, struct archive_entry *entry, uint64_t size, size_t first_piece,
+    struct im_error *err)
 {
 	if (archive_entry_filetype(entry) == AE_IFDIR)
 		s->job->counts.dirs++;
@@ -65,7 +71,8 @@ static int add_entry(struct files_segment_capture *s, struct archive_entry *entr
 		s->job->counts.bytes += size;
 	} else
 		s->job->counts.others++;
-	return files_segment_add(s->writer, entry, size, s->pieces.items + first_piece, s->pieces.count - first_piece, err);
+	return files_segment_add(
+	    s->writer, entry, size, s->pieces.items + first_piece, s->pieces.count - first_piece, err);
 }
 
 /* Uses the pieces of the run before, if the file is the same by its stat data. */
@@ -96,7 +103,8 @@ static int reuse_pieces(struct files_segment_capture *s, const struct files_know
 	return 0;
 }
 
-static int remember(struct files_segment_capture *s, const struct files_entry *e, const struct files_key *key, uint64_t size, size_t first_piece, struct im_error *err)
+static int remember(struct files_segment_capture *s, const struct files_entry *e, const struct files_key *key,
+    uint64_t size, size_t first_piece, struct im_error *err)
 {
 	struct files_memory *m = &s->fresh;
 	if (m->known_count == s->fresh_cap) {
@@ -131,7 +139,10 @@ static int note_sqlite(struct files_segment_capture *s, const char *path, struct
 
 void files_capture_warn_sqlite(struct files_capture *c, const char *path)
 {
-	files_capture_warn(c, false, "%.300s is an SQLite database: copied while in use it may be damaged; give it a store of its own (type = sqlite)", path);
+	files_capture_warn(c, false,
+	    "%.300s is an SQLite database: copied while in use it may be damaged; give it a store of its own (type = "
+	    "sqlite)",
+	    path);
 }
 
 static bool was_sqlite(const struct files_segment_capture *s, const char *path)
@@ -144,13 +155,14 @@ static bool was_sqlite(const struct files_segment_capture *s, const char *path)
 
 struct content_result {
 	struct files_read read;
-	struct stat st;   /* as it was when the kept content was read */
-	bool changing;    /* it changed under us each time */
+	struct stat st; /* as it was when the kept content was read */
+	bool changing; /* it changed under us each time */
 };
 
 /* Reads until the file stands still, READ_TRIES times at most. A file that only grew keeps the size it had when
  * it was opened: for a log or an upload in progress that is a state it really had. */
-static int read_content(struct files_segment_capture *s, const struct files_entry *e, int fd, size_t first_piece, struct content_result *ret, struct im_error *err)
+static int read_content(struct files_segment_capture *s, const struct files_entry *e, int fd, size_t first_piece,
+    struct content_result *ret, struct im_error *err)
 {
 	for (int tries = 0; tries < READ_TRIES; tries++) {
 		struct stat after;
@@ -178,7 +190,8 @@ static int read_content(struct files_segment_capture *s, const struct files_entr
 }
 
 /* A regular file that is open. IM_ENOTFOUND, IM_EIO: this entry only. */
-static int capture_regular(struct files_segment_capture *s, const struct files_entry *e, int fd, const char *name, const struct stat *st, struct im_error *err)
+static int capture_regular(struct files_segment_capture *s, const struct files_entry *e, int fd, const char *name,
+    const struct stat *st, struct im_error *err)
 {
 	struct content_result r = { .st = *st };
 	struct timespec now;
@@ -216,7 +229,9 @@ static int capture_regular(struct files_segment_capture *s, const struct files_e
 	if (memcmp(&key, &seen, sizeof key) || is_racy(&r.st, &now) || r.changing)
 		s->trusted = false;
 	if (!rc && r.changing)
-		files_capture_warn(s->c, true, "%.300s changed each of the %d times it was read; the last reading is kept and may mix old and new", e->path, READ_TRIES);
+		files_capture_warn(s->c, true,
+		    "%.300s changed each of the %d times it was read; the last reading is kept and may mix old and new",
+		    e->path, READ_TRIES);
 	if (!rc && r.read.sqlite) {
 		files_capture_warn_sqlite(s->c, e->path);
 		rc = note_sqlite(s, e->path, err);
@@ -226,13 +241,15 @@ static int capture_regular(struct files_segment_capture *s, const struct files_e
 	return rc;
 }
 
-static int capture_other(struct files_segment_capture *s, const struct files_entry *e, int fd, const char *name, struct im_error *err)
+static int capture_other(
+    struct files_segment_capture *s, const struct files_entry *e, int fd, const char *name, struct im_error *err)
 {
 	struct stat st;
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME_COARSE, &now);
 	if (fd >= 0 ? fstat(fd, &st) : fstatat(s->parent.fd, name, &st, AT_SYMLINK_NOFOLLOW))
-		return im_fail_errno(err, errno == ENOENT ? IM_ENOTFOUND : IM_EIO, errno, "cannot stat %.300s", e->path);
+		return im_fail_errno(
+		    err, errno == ENOENT ? IM_ENOTFOUND : IM_EIO, errno, "cannot stat %.300s", e->path);
 	if ((st.st_mode & S_IFMT) != (e->key.mode & S_IFMT))
 		return im_fail(err, IM_ENOTFOUND, "%.300s was replaced while the tree was read", e->path);
 	struct files_key key;
@@ -269,7 +286,8 @@ static int capture_root(struct files_segment_capture *s, const struct files_entr
 	struct stat st;
 	if (fstat(s->c->root_fd, &st))
 		return im_fail_errno(err, IM_EIO, errno, "cannot stat the root of the tree");
-	return S_ISREG(st.st_mode) ? capture_regular(s, e, s->c->root_fd, "", &st, err) : capture_other(s, e, s->c->root_fd, "", err);
+	return S_ISREG(st.st_mode) ? capture_regular(s, e, s->c->root_fd, "", &st, err)
+				   : capture_other(s, e, s->c->root_fd, "", err);
 }
 
 int files_capture_entry(struct files_segment_capture *s, const struct files_entry *e, struct im_error *err)
@@ -289,7 +307,8 @@ int files_capture_entry(struct files_segment_capture *s, const struct files_entr
 	if (fd < 0 && is_folder && errno == EACCES) /* the walk has said so; keep what stat gives */
 		return capture_other(s, e, -1, name, err);
 	if (fd < 0)
-		return im_fail_errno(err, errno == ENOENT || errno == ENOTDIR || errno == ELOOP ? IM_ENOTFOUND : IM_EIO, errno, "cannot open %.300s", e->path);
+		return im_fail_errno(err, errno == ENOENT || errno == ENOTDIR || errno == ELOOP ? IM_ENOTFOUND : IM_EIO,
+		    errno, "cannot open %.300s", e->path);
 	struct stat st;
 	if (is_regular && (fstat(fd, &st) || !S_ISREG(st.st_mode)))
 		return im_fail(err, IM_ENOTFOUND, "%.300s was replaced while the tree was read", e->path);

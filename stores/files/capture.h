@@ -52,7 +52,8 @@ void files_job_free(struct files_job *j);
 int files_job_run(struct files_job *j, unsigned reader, struct im_error *err);
 
 /* One line for the user; partial: something is missing from the snapshot. Any thread. */
-void files_capture_warn(struct files_capture *c, bool partial, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void files_capture_warn(struct files_capture *c, bool partial, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 /* An entry was there a moment ago and is not any more. */
 void files_capture_vanished(struct files_capture *c, const char *path);
 

@@ -15,11 +15,11 @@ struct files_segment_capture {
 	struct files_parent parent;
 	struct files_content *content;
 	struct files_segment_writer *writer;
-	struct files_memory old;        /* of the run before */
-	uint32_t *old_rows;             /* old chunk row -> row + 1, of the segment being written */
-	struct files_pieces pieces;     /* of all files so far; known.pieces hold offsets until the end */
+	struct files_memory old; /* of the run before */
+	uint32_t *old_rows; /* old chunk row -> row + 1, of the segment being written */
+	struct files_pieces pieces; /* of all files so far; known.pieces hold offsets until the end */
 	struct files_memory fresh;
-	size_t fresh_cap, chunk_base;   /* rows of segments already split off */
+	size_t fresh_cap, chunk_base; /* rows of segments already split off */
 	bool trusted;
 };
 

@@ -29,7 +29,8 @@ struct checker {
 
 static int read_back(struct checker *c, const char *path, const struct stat *st, struct im_error *err)
 {
-	auto_close int fd = strcmp(path, ".") ? files_beneath_open(c->root_fd, path, O_RDONLY | O_NONBLOCK) : dup(c->root_fd);
+	auto_close int fd =
+	    strcmp(path, ".") ? files_beneath_open(c->root_fd, path, O_RDONLY | O_NONBLOCK) : dup(c->root_fd);
 	if (fd < 0)
 		return im_fail_errno(err, IM_EDIFFERENT, -fd, "cannot open %s", path);
 	for (uint64_t at = 0; at < (uint64_t)st->st_size;) {
@@ -81,11 +82,14 @@ static int compare(const struct checker *c, json_t *manifest, const char *path, 
 	uint64_t others = number(manifest, "others"), bytes = number(manifest, "bytes");
 	if (c->fault[0])
 		return im_fail(err, IM_EDIFFERENT, "%s: %s", path, c->fault);
-	if (c->counts.files == files && c->counts.dirs == dirs && c->counts.others == others && c->counts.bytes == bytes)
+	if (c->counts.files == files && c->counts.dirs == dirs && c->counts.others == others &&
+	    c->counts.bytes == bytes)
 		return 0;
-	return im_fail(err, IM_EDIFFERENT, "%s holds %llu files (%llu bytes), %llu folders, %llu others; the snapshot %llu (%llu bytes), %llu, %llu", path,
-	    (unsigned long long)c->counts.files, (unsigned long long)c->counts.bytes, (unsigned long long)c->counts.dirs, (unsigned long long)c->counts.others,
-	    (unsigned long long)files, (unsigned long long)bytes, (unsigned long long)dirs, (unsigned long long)others);
+	return im_fail(err, IM_EDIFFERENT,
+	    "%s holds %llu files (%llu bytes), %llu folders, %llu others; the snapshot %llu (%llu bytes), %llu, %llu",
+	    path, (unsigned long long)c->counts.files, (unsigned long long)c->counts.bytes,
+	    (unsigned long long)c->counts.dirs, (unsigned long long)c->counts.others, (unsigned long long)files,
+	    (unsigned long long)bytes, (unsigned long long)dirs, (unsigned long long)others);
 }
 
 static int walk(struct checker *c, json_t *manifest, const char *path, struct im_error *err)
@@ -94,10 +98,11 @@ static int walk(struct checker *c, json_t *manifest, const char *path, struct im
 	size_t i;
 	json_t *item;
 	int rc = 0;
-	json_array_foreach(json_object_get(manifest, "elsewhere"), i, item)
-		if (!rc && json_is_string(item))
-			rc = files_exclude_add_path(&elsewhere, json_string_value(item), err);
-	struct files_walk w = { .root_fd = c->root_fd, .exclude = &elsewhere, .entry = on_entry, .fault = on_fault, .context = c };
+	json_array_foreach(json_object_get(manifest, "elsewhere"), i, item) if (!rc && json_is_string(item)) rc =
+	    files_exclude_add_path(&elsewhere, json_string_value(item), err);
+	struct files_walk w = {
+		.root_fd = c->root_fd, .exclude = &elsewhere, .entry = on_entry, .fault = on_fault, .context = c
+	};
 	if (!rc)
 		rc = files_walk_run(&w, err);
 	if (!rc)
@@ -123,9 +128,10 @@ int files_check(json_t *manifest, const char *path, const char *level, char **re
 	if (rc)
 		return rc;
 	char size[32];
-	char *text = im_format("%llu files of %s and %llu folders are there%s; each chunk was compared with its id when it was written",
-	    (unsigned long long)c.counts.files, im_bytes_format(size, sizeof size, c.counts.bytes), (unsigned long long)c.counts.dirs,
-	    c.read ? " and were read to their ends" : "");
+	char *text = im_format(
+	    "%llu files of %s and %llu folders are there%s; each chunk was compared with its id when it was written",
+	    (unsigned long long)c.counts.files, im_bytes_format(size, sizeof size, c.counts.bytes),
+	    (unsigned long long)c.counts.dirs, c.read ? " and were read to their ends" : "");
 	if (!text)
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	*ret_text = text;

@@ -47,7 +47,7 @@ struct files_content {
 struct job {
 	struct files_content *content;
 	enum entry_type type;
-	uint32_t row;     /* of a chunk */
+	uint32_t row; /* of a chunk */
 	struct im_ref *ref; /* of a segment */
 	uint8_t *data;
 	size_t len, cap; /* cap FILES_CHUNK_BYTES: the buffer is used again */
@@ -84,7 +84,8 @@ static int encode(struct files_encoders *e, struct job *j, unsigned worker, stru
 	bool fresh = false;
 	size_t label = j->type == ENTRY_TREE ? strlen(FILES_SEGMENT_LABEL) : 0;
 	crypto_keyed(id, e->chunk_key, j->data, j->len);
-	int rc = packer_put(e->packer, e->codecs[worker], j->type, id, j->data + label, j->len - label, &chunk.ref, &fresh, err);
+	int rc = packer_put(
+	    e->packer, e->codecs[worker], j->type, id, j->data + label, j->len - label, &chunk.ref, &fresh, err);
 	if (rc)
 		return rc;
 	if (j->type == ENTRY_TREE) {
@@ -104,7 +105,8 @@ static int run_job(void *job, unsigned worker, bool cancelled, struct im_error *
 {
 	struct job *j = job;
 	struct files_content *c = j->content;
-	int rc = cancelled ? im_fail(err, IM_EFAIL, "stopped after an earlier failure") : encode(c->encoders, j, worker, err);
+	int rc = cancelled ? im_fail(err, IM_EFAIL, "stopped after an earlier failure")
+			   : encode(c->encoders, j, worker, err);
 	buffer_give(c->encoders, j->data, j->cap);
 	free(j);
 	pthread_mutex_lock(&c->mutex);
@@ -116,7 +118,8 @@ static int run_job(void *job, unsigned worker, bool cancelled, struct im_error *
 	return cancelled ? 0 : rc;
 }
 
-int files_encoders_new(struct packer *packer, const uint8_t chunk_key[32], int level, struct files_encoders **ret, struct im_error *err)
+int files_encoders_new(
+    struct packer *packer, const uint8_t chunk_key[32], int level, struct files_encoders **ret, struct im_error *err)
 {
 	struct files_encoders *e = calloc(1, sizeof *e);
 	if (!e)
@@ -239,7 +242,8 @@ static int add_row(struct files_content *c, const struct files_chunk *chunk, uin
 	return rc;
 }
 
-int files_content_reuse(struct files_content *c, const struct files_chunk *chunk, uint32_t *ret_row, struct im_error *err)
+int files_content_reuse(
+    struct files_content *c, const struct files_chunk *chunk, uint32_t *ret_row, struct im_error *err)
 {
 	return add_row(c, chunk, ret_row, err);
 }
@@ -250,7 +254,11 @@ static int flush_bundle(struct files_content *c, struct im_error *err)
 {
 	if (!c->bundle_len)
 		return 0;
-	struct job job = { .type = ENTRY_CHUNK, .row = c->bundle_row, .data = TAKE_PTR(c->bundle), .len = c->bundle_len, .cap = FILES_CHUNK_BYTES };
+	struct job job = { .type = ENTRY_CHUNK,
+		.row = c->bundle_row,
+		.data = TAKE_PTR(c->bundle),
+		.len = c->bundle_len,
+		.cap = FILES_CHUNK_BYTES };
 	c->bundle_len = 0;
 	return submit(c, job, err);
 }
@@ -275,7 +283,8 @@ static int add_piece(struct files_pieces *p, struct files_piece piece, struct im
 }
 
 /* Fewer than FILES_SMALL_BYTES go to the bundle. */
-static ssize_t read_small(struct files_content *c, int fd, uint64_t offset, size_t len, const char *what, struct files_pieces *ret, bool *ret_sqlite, struct im_error *err)
+static ssize_t read_small(struct files_content *c, int fd, uint64_t offset, size_t len, const char *what,
+    struct files_pieces *ret, bool *ret_sqlite, struct im_error *err)
 {
 	int rc = c->bundle_len + len > FILES_BUNDLE_BYTES ? flush_bundle(c, err) : 0;
 	if (!rc && !c->bundle && !(c->bundle = buffer_take(c->encoders, FILES_CHUNK_BYTES)))
@@ -288,12 +297,16 @@ static ssize_t read_small(struct files_content *c, int fd, uint64_t offset, size
 	*ret_sqlite |= !offset && looks_like_sqlite(c->bundle + c->bundle_len, (size_t)n);
 	if (!c->bundle_len && (rc = add_row(c, NULL, &c->bundle_row, err)))
 		return rc;
-	rc = add_piece(ret, (struct files_piece){ .file_offset = offset, .chunk = c->bundle_row, .skip = (uint32_t)c->bundle_len, .len = (uint32_t)n }, err);
+	rc = add_piece(ret,
+	    (struct files_piece){
+		.file_offset = offset, .chunk = c->bundle_row, .skip = (uint32_t)c->bundle_len, .len = (uint32_t)n },
+	    err);
 	c->bundle_len += (size_t)n;
 	return rc ? rc : n;
 }
 
-static ssize_t read_chunk(struct files_content *c, int fd, uint64_t offset, size_t len, const char *what, struct files_pieces *ret, bool *ret_sqlite, struct im_error *err)
+static ssize_t read_chunk(struct files_content *c, int fd, uint64_t offset, size_t len, const char *what,
+    struct files_pieces *ret, bool *ret_sqlite, struct im_error *err)
 {
 	uint32_t row;
 	size_t cap = len > FILES_CHUNK_BYTES ? len : FILES_CHUNK_BYTES;
@@ -308,7 +321,8 @@ static ssize_t read_chunk(struct files_content *c, int fd, uint64_t offset, size
 	}
 	*ret_sqlite |= !offset && looks_like_sqlite(data, (size_t)n);
 	rc = add_piece(ret, (struct files_piece){ .file_offset = offset, .chunk = row, .len = (uint32_t)n }, err);
-	int rc2 = submit(c, (struct job){ .type = ENTRY_CHUNK, .row = row, .data = data, .len = (size_t)n, .cap = cap }, err);
+	int rc2 =
+	    submit(c, (struct job){ .type = ENTRY_CHUNK, .row = row, .data = data, .len = (size_t)n, .cap = cap }, err);
 	return rc ? rc : rc2 ? rc2 : n;
 }
 
@@ -332,7 +346,8 @@ static bool next_data(int fd, bool sparse, uint64_t *pos, uint64_t size, uint64_
 	return true;
 }
 
-int files_content_read(struct files_content *c, int fd, const struct stat *st, const char *what, struct files_pieces *ret, struct files_read *ret_read, struct im_error *err)
+int files_content_read(struct files_content *c, int fd, const struct stat *st, const char *what,
+    struct files_pieces *ret, struct files_read *ret_read, struct im_error *err)
 {
 	uint64_t size = (uint64_t)st->st_size, pos = 0, end;
 	uint64_t chunk = size < LARGE_FROM_BYTES ? FILES_CHUNK_BYTES : LARGE_CHUNK_BYTES;
@@ -344,7 +359,8 @@ int files_content_read(struct files_content *c, int fd, const struct stat *st, c
 	while (next_data(fd, sparse, &pos, size, &end)) {
 		uint64_t stop = (pos / chunk + 1) * chunk;
 		size_t len = (size_t)((stop < end ? stop : end) - pos);
-		ssize_t n = (len < FILES_SMALL_BYTES ? read_small : read_chunk)(c, fd, pos, len, what, ret, &read.sqlite, err);
+		ssize_t n =
+		    (len < FILES_SMALL_BYTES ? read_small : read_chunk)(c, fd, pos, len, what, ret, &read.sqlite, err);
 		if (n < 0)
 			return (int)n;
 		pos += (size_t)n;
@@ -377,12 +393,10 @@ int files_content_wait(struct files_content *c, const struct files_chunk **ret, 
 	return 0;
 }
 
-void files_content_reset(struct files_content *c)
-{
-	c->row_count = 0;
-}
+void files_content_reset(struct files_content *c) { c->row_count = 0; }
 
-int files_content_put_segment(struct files_content *c, struct im_buf *labelled, struct im_ref *ret, struct im_error *err)
+int files_content_put_segment(
+    struct files_content *c, struct im_buf *labelled, struct im_ref *ret, struct im_error *err)
 {
 	struct job job = { .type = ENTRY_TREE, .ref = ret, .data = TAKE_PTR(labelled->data), .len = labelled->len };
 	labelled->len = labelled->cap = 0;

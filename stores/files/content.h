@@ -21,7 +21,8 @@
 
 /* Shared by all segments of a run. */
 struct files_encoders;
-int files_encoders_new(struct packer *packer, const uint8_t chunk_key[32], int level, struct files_encoders **ret, struct im_error *err);
+int files_encoders_new(
+    struct packer *packer, const uint8_t chunk_key[32], int level, struct files_encoders **ret, struct im_error *err);
 void files_encoders_free(struct files_encoders *e); /* waits */
 unsigned files_encoders_count(const struct files_encoders *e);
 uint64_t files_encoders_new_bytes(const struct files_encoders *e); /* plain bytes that were not in the vault yet */
@@ -39,23 +40,29 @@ struct files_pieces {
 struct files_read {
 	uint64_t size_bytes; /* what was kept */
 	uint64_t read_bytes;
-	bool sqlite;         /* it begins like an SQLite database */
-	bool too_large;      /* left out: beyond what a segment can describe */
+	bool sqlite; /* it begins like an SQLite database */
+	bool too_large; /* left out: beyond what a segment can describe */
 };
 
-/* Reads the file as st has it: pieces are appended, rows numbered in c. Shorter on disk by now: size_bytes says so. what: for messages. */
-int files_content_read(struct files_content *c, int fd, const struct stat *st, const char *what, struct files_pieces *ret, struct files_read *ret_read, struct im_error *err);
+/* Reads the file as st has it: pieces are appended, rows numbered in c. Shorter on disk by now: size_bytes says so.
+ * what: for messages. */
+int files_content_read(struct files_content *c, int fd, const struct stat *st, const char *what,
+    struct files_pieces *ret, struct files_read *ret_read, struct im_error *err);
 /* A row for a chunk that is in the vault already. */
-int files_content_reuse(struct files_content *c, const struct files_chunk *chunk, uint32_t *ret_row, struct im_error *err);
+int files_content_reuse(
+    struct files_content *c, const struct files_chunk *chunk, uint32_t *ret_row, struct im_error *err);
 /* The failure of a chunk on its way to the vault (which no other file would survive either), or 0. */
 int files_content_error(struct files_content *c, struct im_error *err);
 size_t files_content_rows(const struct files_content *c);
 /* Waits until every row is known: borrowed until the next call. */
-int files_content_wait(struct files_content *c, const struct files_chunk **ret, size_t *ret_count, struct im_error *err);
+int files_content_wait(
+    struct files_content *c, const struct files_chunk **ret, size_t *ret_count, struct im_error *err);
 /* Begins the next segment: forgets all rows (after a wait). */
 void files_content_reset(struct files_content *c);
-/* Puts a finished segment, whose bytes (taken over) follow FILES_SEGMENT_LABEL in the buffer: its id covers the label. */
+/* Puts a finished segment, whose bytes (taken over) follow FILES_SEGMENT_LABEL in the buffer: its id covers the label.
+ */
 #define FILES_SEGMENT_LABEL "tree"
-int files_content_put_segment(struct files_content *c, struct im_buf *labelled, struct im_ref *ret, struct im_error *err);
+int files_content_put_segment(
+    struct files_content *c, struct im_buf *labelled, struct im_ref *ret, struct im_error *err);
 
 #endif

@@ -90,7 +90,8 @@ static int take_patterns(struct files_exclude *x, const struct im_config_store *
 	return 0;
 }
 
-int files_exclude_init(struct files_exclude *ret, const struct im_config *config, const struct im_config_store *store, struct im_error *err)
+int files_exclude_init(struct files_exclude *ret, const struct im_config *config, const struct im_config_store *store,
+    struct im_error *err)
 {
 	struct files_exclude x = { 0 };
 	int rc = take_patterns(&x, store, err);

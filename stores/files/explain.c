@@ -27,7 +27,8 @@ static void say(void *context, const char *text)
 	x->fn(x->fn_context, text);
 }
 
-static int on_member(void *context, const struct files_chunk *chunks, const struct files_member *m, struct im_error *err)
+static int on_member(
+    void *context, const struct files_chunk *chunks, const struct files_member *m, struct im_error *err)
 {
 	struct explainer *x = context;
 	for (size_t i = 0; i < m->piece_count; i++) {
@@ -43,7 +44,8 @@ static int on_member(void *context, const struct files_chunk *chunks, const stru
 	return 0;
 }
 
-int files_explain(struct rebuild *r, bool (*is_bad)(void *context, const struct im_ref *ref), void *bad_context, void (*fn)(void *context, const char *text), void *context, struct im_error *err)
+int files_explain(struct rebuild *r, bool (*is_bad)(void *context, const struct im_ref *ref), void *bad_context,
+    void (*fn)(void *context, const char *text), void *context, struct im_error *err)
 {
 	struct explainer x = { .is_bad = is_bad, .bad_context = bad_context, .fn = fn, .fn_context = context };
 	int rc = files_tree_init(&x.tree, r, err);

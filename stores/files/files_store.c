@@ -21,9 +21,11 @@ static int validate(const struct im_config_store *store, struct im_error *err)
 		if (!p->value[0])
 			return im_fail(err, IM_EUSAGE, "store %s: %s has no value", store->name, p->key);
 		if (!strcmp(p->key, "hook_timeout") && (!im_duration_parse(p->value, &timeout_ms) || timeout_ms <= 0))
-			return im_fail(err, IM_EUSAGE, "store %s: hook_timeout = %s is not a duration (like 90s or 10m)", store->name, p->value);
+			return im_fail(err, IM_EUSAGE,
+			    "store %s: hook_timeout = %s is not a duration (like 90s or 10m)", store->name, p->value);
 		if (!strcmp(p->key, "exclude") && (!strcmp(p->value, "*") || !strcmp(p->value, "/")))
-			return im_fail(err, IM_EUSAGE, "store %s: exclude = %s would leave everything out", store->name, p->value);
+			return im_fail(
+			    err, IM_EUSAGE, "store %s: exclude = %s would leave everything out", store->name, p->value);
 	}
 	return 0;
 }

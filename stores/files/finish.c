@@ -20,8 +20,8 @@
 
 struct finisher {
 	struct rebuild *r;
-	struct files_parent parent;   /* of what is made */
-	struct files_parent from;     /* of hard links' targets */
+	struct files_parent parent; /* of what is made */
+	struct files_parent from; /* of hard links' targets */
 	struct files_meta_refused refused;
 };
 

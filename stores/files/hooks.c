@@ -120,7 +120,8 @@ static void drain(int fd, struct tail *tail)
 
 /* Waits for the shell itself, not for what it may have left running with our pipe. post runs to its end
  * even when we were interrupted: it may be what lets the server go on. */
-static int wait_for(pid_t pid, int fd, int64_t timeout_ms, bool heed_interrupt, struct tail *tail, int *ret_status, struct im_error *err)
+static int wait_for(pid_t pid, int fd, int64_t timeout_ms, bool heed_interrupt, struct tail *tail, int *ret_status,
+    struct im_error *err)
 {
 	int64_t until = im_monotonic_ms() + timeout_ms;
 	for (;;) {
@@ -134,7 +135,8 @@ static int wait_for(pid_t pid, int fd, int64_t timeout_ms, bool heed_interrupt, 
 		}
 		int rc = heed_interrupt ? im_interrupt_check(err) : 0;
 		if (!rc && im_monotonic_ms() >= until)
-			rc = im_fail(err, IM_EFAIL, "did not end within %lld s and was killed (hook_timeout)", (long long)(timeout_ms / 1000));
+			rc = im_fail(err, IM_EFAIL, "did not end within %lld s and was killed (hook_timeout)",
+			    (long long)(timeout_ms / 1000));
 		if (rc) {
 			end_group(pid, ret_status);
 			return rc;

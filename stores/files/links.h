@@ -13,7 +13,8 @@ struct files_links {
 	size_t count, cap;
 };
 
-/* The first path of this inode, borrowed until clear; NULL if this one is the first (it is then noted). -1 when out of memory. */
+/* The first path of this inode, borrowed until clear; NULL if this one is the first (it is then noted). -1 when out of
+ * memory. */
 int files_links_note(struct files_links *l, const struct stat *st, const char *path, char **ret_first);
 void files_links_clear(struct files_links *l);
 

@@ -16,10 +16,17 @@
 
 void files_key_of(struct files_key *ret, const struct stat *st)
 {
-	*ret = (struct files_key){ .dev = st->st_dev, .ino = st->st_ino, .size_bytes = (uint64_t)st->st_size, .rdev = st->st_rdev,
-		.mtime_s = st->st_mtim.tv_sec, .ctime_s = st->st_ctim.tv_sec,
-		.mtime_ns = (uint32_t)st->st_mtim.tv_nsec, .ctime_ns = (uint32_t)st->st_ctim.tv_nsec,
-		.mode = st->st_mode, .uid = st->st_uid, .gid = st->st_gid };
+	*ret = (struct files_key){ .dev = st->st_dev,
+		.ino = st->st_ino,
+		.size_bytes = (uint64_t)st->st_size,
+		.rdev = st->st_rdev,
+		.mtime_s = st->st_mtim.tv_sec,
+		.ctime_s = st->st_ctim.tv_sec,
+		.mtime_ns = (uint32_t)st->st_mtim.tv_nsec,
+		.ctime_ns = (uint32_t)st->st_ctim.tv_nsec,
+		.mode = st->st_mode,
+		.uid = st->st_uid,
+		.gid = st->st_gid };
 	if (S_ISDIR(st->st_mode)) /* differs between file systems without meaning */
 		ret->size_bytes = 0;
 }
@@ -57,7 +64,8 @@ void files_name_hash(uint8_t ret[FILES_NAME_HASH_BYTES], const char *path)
 
 static int compare_known(const void *a, const void *b)
 {
-	return memcmp(((const struct files_known *)a)->name, ((const struct files_known *)b)->name, FILES_NAME_HASH_BYTES);
+	return memcmp(
+	    ((const struct files_known *)a)->name, ((const struct files_known *)b)->name, FILES_NAME_HASH_BYTES);
 }
 
 void files_memory_sort(struct files_known *known, size_t count)
@@ -140,7 +148,8 @@ static bool read_refs(struct im_reader *r, struct files_memory *m)
 	return m->refs && m->chunks && !r->failed;
 }
 
-static bool read_pieces(struct im_reader *r, struct files_memory *m, struct files_known *k, struct files_piece **at, const struct files_piece *end)
+static bool read_pieces(struct im_reader *r, struct files_memory *m, struct files_known *k, struct files_piece **at,
+    const struct files_piece *end)
 {
 	k->piece_count = read_count(r, FILES_PIECE_BYTES);
 	if (k->piece_count > (size_t)(end - *at))

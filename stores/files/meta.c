@@ -49,7 +49,8 @@ static uint32_t gid_of(struct archive *lookup, const char *name, int64_t id)
 
 void files_meta_of(struct files_meta *ret, struct archive_entry *e, struct archive *lookup)
 {
-	*ret = (struct files_meta){ .mode = archive_entry_mode(e), .set_owner = geteuid() == 0,
+	*ret = (struct files_meta){ .mode = archive_entry_mode(e),
+		.set_owner = geteuid() == 0,
 		.uid = uid_of(lookup, archive_entry_uname(e), archive_entry_uid(e)),
 		.gid = gid_of(lookup, archive_entry_gname(e), archive_entry_gid(e)),
 		.mtime = { .tv_sec = archive_entry_mtime(e), .tv_nsec = archive_entry_mtime_nsec(e) } };
@@ -63,7 +64,8 @@ void files_meta_of(struct files_meta *ret, struct archive_entry *e, struct archi
 int64_t files_meta_ns(const struct timespec *t, bool *ret_exact)
 {
 	int64_t ns;
-	*ret_exact = !__builtin_mul_overflow((int64_t)t->tv_sec, INT64_C(1000000000), &ns) && !__builtin_add_overflow(ns, (int64_t)t->tv_nsec, &ns);
+	*ret_exact = !__builtin_mul_overflow((int64_t)t->tv_sec, INT64_C(1000000000), &ns) &&
+	    !__builtin_add_overflow(ns, (int64_t)t->tv_nsec, &ns);
 	return *ret_exact ? ns : t->tv_sec < 0 ? INT64_MIN : INT64_MAX;
 }
 
@@ -105,7 +107,8 @@ static void put_acl(struct im_buf *b, struct archive_entry *e, struct archive *l
 	const char *name;
 	if (archive_entry_acl_reset(e, want) <= 0)
 		return;
-	while (n < MAX_ACL_ENTRIES && archive_entry_acl_next(e, want, &type, &permset, &tag, &qualifier, &name) == ARCHIVE_OK) {
+	while (n < MAX_ACL_ENTRIES &&
+	    archive_entry_acl_next(e, want, &type, &permset, &tag, &qualifier, &name) == ARCHIVE_OK) {
 		struct acl_row row = { .tag = kernel_tag(tag), .perm = (uint16_t)(permset & 7), .id = ACL_NO_ID };
 		if (tag == ARCHIVE_ENTRY_ACL_USER)
 			row.id = uid_of(lookup, name, qualifier);
@@ -147,7 +150,8 @@ void files_meta_refuse(struct files_meta_refused *refused, const char *path, con
 		snprintf(refused->first, sizeof refused->first, "%.150s: %.40s: %s", path, what, strerror(errno_value));
 }
 
-void files_meta_set_extras(int fd, const char *at, const char *path, const void *extras, size_t len, struct files_meta_refused *refused)
+void files_meta_set_extras(
+    int fd, const char *at, const char *path, const void *extras, size_t len, struct files_meta_refused *refused)
 {
 	struct im_reader r = im_reader_of(extras, len);
 	while (im_read_left(&r) && !r.failed) {
@@ -157,7 +161,8 @@ void files_meta_set_extras(int fd, const char *at, const char *path, const void 
 		const void *value = im_read_view(&r, value_len);
 		if (r.failed)
 			return;
-		int failed = fd >= 0 ? fsetxattr(fd, name, value, value_len, 0) : lsetxattr(at, name, value, value_len, 0);
+		int failed =
+		    fd >= 0 ? fsetxattr(fd, name, value, value_len, 0) : lsetxattr(at, name, value, value_len, 0);
 		if (failed)
 			files_meta_refuse(refused, path, name, errno);
 	}

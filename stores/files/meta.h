@@ -14,7 +14,7 @@
 
 struct files_meta {
 	uint32_t mode, uid, gid; /* mode: with the type bits */
-	bool set_owner;          /* only root can */
+	bool set_owner; /* only root can */
 	struct timespec mtime;
 };
 
@@ -33,8 +33,10 @@ struct files_meta_refused {
 	uint64_t count;
 	char first[256]; /* which, and why */
 };
-/* fd: of the file; or -1 and at "/proc/self/fd/N/NAME" for what cannot be opened, never followed. path: for messages. */
-void files_meta_set_extras(int fd, const char *at, const char *path, const void *extras, size_t len, struct files_meta_refused *refused);
+/* fd: of the file; or -1 and at "/proc/self/fd/N/NAME" for what cannot be opened, never followed. path: for messages.
+ */
+void files_meta_set_extras(
+    int fd, const char *at, const char *path, const void *extras, size_t len, struct files_meta_refused *refused);
 void files_meta_refuse(struct files_meta_refused *refused, const char *path, const char *what, int errno_value);
 
 #endif

@@ -83,13 +83,19 @@ bool files_later_next(struct im_reader *r, struct files_later_item *ret)
 	return true;
 }
 
-static int plan_file(struct planner *p, const struct files_chunk *chunks, const struct files_member *m, const char *path, const struct files_later_item *item, struct im_error *err)
+static int plan_file(struct planner *p, const struct files_chunk *chunks, const struct files_member *m,
+    const char *path, const struct files_later_item *item, struct im_error *err)
 {
 	bool exact;
 	uint32_t number;
 	struct rebuild *r = p->tree.r;
-	struct rebuild_file file = { .path = path, .size_bytes = m->size_bytes, .mode = item->meta.mode & 07777, .uid = item->meta.uid,
-		.gid = item->meta.gid, .set_owner = item->meta.set_owner, .mtime_ns = files_meta_ns(&item->meta.mtime, &exact) };
+	struct rebuild_file file = { .path = path,
+		.size_bytes = m->size_bytes,
+		.mode = item->meta.mode & 07777,
+		.uid = item->meta.uid,
+		.gid = item->meta.gid,
+		.set_owner = item->meta.set_owner,
+		.mtime_ns = files_meta_ns(&item->meta.mtime, &exact) };
 	int rc = r->file(r, &file, &number, err);
 	for (size_t i = 0; i < m->piece_count && !rc; i++) {
 		const struct files_piece *piece = &m->pieces[i];
@@ -113,7 +119,8 @@ static int promote(struct planner *p, const char *from, const char *path, struct
 	return x->from && x->path ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
 }
 
-static int plan_link(struct planner *p, const struct files_member *m, struct files_later_item *item, struct im_error *err)
+static int plan_link(
+    struct planner *p, const struct files_member *m, struct files_later_item *item, struct im_error *err)
 {
 	if (files_tree_select(&p->tree, m->link) != FILES_SELECTED)
 		return promote(p, m->link, item->path, err);
@@ -126,7 +133,8 @@ static int plan_link(struct planner *p, const struct files_member *m, struct fil
 }
 
 /* The member m is to be made at path. */
-static int plan_member(struct planner *p, const struct files_chunk *chunks, const struct files_member *m, const char *path, struct im_error *err)
+static int plan_member(struct planner *p, const struct files_chunk *chunks, const struct files_member *m,
+    const char *path, struct im_error *err)
 {
 	struct files_later_item item = { .kind = FILES_LATER_FILE, .path = path };
 	struct rebuild *r = p->tree.r;
@@ -156,7 +164,8 @@ static int plan_member(struct planner *p, const struct files_chunk *chunks, cons
 	return note(p, &item, err);
 }
 
-static int on_member(void *context, const struct files_chunk *chunks, const struct files_member *m, struct im_error *err)
+static int on_member(
+    void *context, const struct files_chunk *chunks, const struct files_member *m, struct im_error *err)
 {
 	struct planner *p = context;
 	enum files_selection selection = files_tree_select(&p->tree, m->path);
@@ -181,7 +190,8 @@ static int compare_promoted(const void *a, const void *b)
 }
 
 /* The first name of promoted links: made at the first of them; the others become links to that. */
-static int on_promoted(void *context, const struct files_chunk *chunks, const struct files_member *m, struct im_error *err)
+static int on_promoted(
+    void *context, const struct files_chunk *chunks, const struct files_member *m, struct im_error *err)
 {
 	struct planner *p = context;
 	size_t low = 0, high = p->promoted_count;
@@ -197,7 +207,9 @@ static int on_promoted(void *context, const struct files_chunk *chunks, const st
 	p->promoted[low].done = true;
 	int rc = plan_member(p, chunks, m, p->promoted[low].path, err);
 	for (size_t i = low + 1; !rc && i < p->promoted_count && !strcmp(p->promoted[i].from, m->path); i++) {
-		struct files_later_item item = { .kind = FILES_LATER_LINK, .path = p->promoted[i].path, .target = p->promoted[low].path };
+		struct files_later_item item = {
+			.kind = FILES_LATER_LINK, .path = p->promoted[i].path, .target = p->promoted[low].path
+		};
 		files_meta_of(&item.meta, m->entry, p->later->lookup);
 		rc = note(p, &item, err);
 	}
@@ -214,7 +226,8 @@ static int plan_all(struct planner *p, struct im_error *err)
 		p->tree.damaged_count = damaged;
 	}
 	if (!rc && p->tree.filter && !p->found && !p->tree.damaged_count)
-		rc = im_fail(err, IM_ENOTFOUND, "%s is not in store %s of this snapshot", p->tree.r->path_filter, p->tree.name);
+		rc = im_fail(
+		    err, IM_ENOTFOUND, "%s is not in store %s of this snapshot", p->tree.r->path_filter, p->tree.name);
 	return rc;
 }
 

@@ -2,8 +2,8 @@
 /*
  * The codec of tree segments over libarchive. Names are stored as the bytes they are
  * (hdrcharset=BINARY), whatever the locale; attributes as SCHILY.xattr, whose names
- * libarchive percent-encodes when it writes and leaves encoded when it reads. Fields that differ from run to run without meaning
- * (device, inode, link count, access and change times) are left out, so equal trees make equal
+ * libarchive percent-encodes when it writes and leaves encoded when it reads. Fields that differ from run to run
+ * without meaning (device, inode, link count, access and change times) are left out, so equal trees make equal
  * segments.
  */
 #include "stores/files/segment.h"
@@ -51,7 +51,8 @@ int files_segment_writer_new(struct files_segment_writer **ret, struct im_error 
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	}
 	if (archive_write_set_format_pax(w->archive) || archive_write_add_filter_none(w->archive) ||
-	    archive_write_set_options(w->archive, "hdrcharset=BINARY,xattrheader=SCHILY") || archive_write_set_bytes_per_block(w->archive, 1 << 16) ||
+	    archive_write_set_options(w->archive, "hdrcharset=BINARY,xattrheader=SCHILY") ||
+	    archive_write_set_bytes_per_block(w->archive, 1 << 16) ||
 	    archive_write_set_bytes_in_last_block(w->archive, 1) ||
 	    archive_write_open2(w->archive, w, NULL, write_bytes, NULL, NULL)) {
 		im_fail(err, IM_EFAIL, "cannot begin a tree segment: %s", archive_error_string(w->archive));
@@ -99,7 +100,8 @@ static void encode_body(struct im_buf *b, uint64_t size, const struct files_piec
 	}
 }
 
-int files_segment_add(struct files_segment_writer *w, struct archive_entry *entry, uint64_t size_bytes, const struct files_piece *pieces, size_t piece_count, struct im_error *err)
+int files_segment_add(struct files_segment_writer *w, struct archive_entry *entry, uint64_t size_bytes,
+    const struct files_piece *pieces, size_t piece_count, struct im_error *err)
 {
 	bool has_body = archive_entry_filetype(entry) == AE_IFREG && !archive_entry_hardlink(entry);
 	clean_entry(entry);
@@ -112,13 +114,16 @@ int files_segment_add(struct files_segment_writer *w, struct archive_entry *entr
 	}
 	int rc = archive_write_header(w->archive, entry);
 	if (rc < ARCHIVE_WARN || (rc == ARCHIVE_OK && w->bytes.failed))
-		return im_fail(err, IM_EFAIL, "cannot record %s: %s", archive_entry_pathname(entry), archive_error_string(w->archive));
+		return im_fail(err, IM_EFAIL, "cannot record %s: %s", archive_entry_pathname(entry),
+		    archive_error_string(w->archive));
 	if (has_body && archive_write_data(w->archive, w->body.data, w->body.len) != (la_ssize_t)w->body.len)
-		return im_fail(err, IM_EFAIL, "cannot record %s: %s", archive_entry_pathname(entry), archive_error_string(w->archive));
+		return im_fail(err, IM_EFAIL, "cannot record %s: %s", archive_entry_pathname(entry),
+		    archive_error_string(w->archive));
 	return 0;
 }
 
-int files_segment_finish(struct files_segment_writer *w, const struct files_chunk *chunks, size_t chunk_count, struct im_buf *ret, struct im_error *err)
+int files_segment_finish(struct files_segment_writer *w, const struct files_chunk *chunks, size_t chunk_count,
+    struct im_buf *ret, struct im_error *err)
 {
 	if (archive_write_close(w->archive) != ARCHIVE_OK)
 		return im_fail(err, IM_EFAIL, "cannot end a tree segment: %s", archive_error_string(w->archive));
@@ -159,7 +164,9 @@ int files_segment_open(const void *data, size_t len, struct files_segment **ret,
 	}
 	int rc = read_table(s, &r, err);
 	s->archive_bytes = im_read_left(&r);
-	if (!rc && (archive_read_support_format_tar(s->archive) || archive_read_open_memory(s->archive, r.at, s->archive_bytes)))
+	if (!rc &&
+	    (archive_read_support_format_tar(s->archive) ||
+		archive_read_open_memory(s->archive, r.at, s->archive_bytes)))
 		rc = im_fail(err, IM_ECORRUPT, "a tree segment holds no archive: %s", archive_error_string(s->archive));
 	if (rc) {
 		files_segment_close(s);
@@ -199,7 +206,8 @@ static int take_path(struct files_segment *s, struct archive_entry *e, struct im
 	if (len > 1 && s->path[len - 1] == '/')
 		s->path[len - 1] = 0;
 	if (!files_path_valid(s->path))
-		return im_fail(err, IM_ECORRUPT, "a tree segment has an entry with a name that is not allowed: \"%.200s\"", s->path);
+		return im_fail(err, IM_ECORRUPT,
+		    "a tree segment has an entry with a name that is not allowed: \"%.200s\"", s->path);
 	return 0;
 }
 
@@ -208,9 +216,11 @@ static int check_pieces(const struct files_segment *s, const struct files_member
 	uint64_t end = 0;
 	for (size_t i = 0; i < m->piece_count; i++) {
 		const struct files_piece *p = &m->pieces[i];
-		if (p->file_offset < end || p->file_offset > m->size_bytes || !p->len || p->len > m->size_bytes - p->file_offset)
+		if (p->file_offset < end || p->file_offset > m->size_bytes || !p->len ||
+		    p->len > m->size_bytes - p->file_offset)
 			return im_fail(err, IM_ECORRUPT, "%.200s: a piece lies outside the file", m->path);
-		if (p->chunk >= s->chunk_count || p->skip > s->chunks[p->chunk].ref.plain || p->len > s->chunks[p->chunk].ref.plain - p->skip)
+		if (p->chunk >= s->chunk_count || p->skip > s->chunks[p->chunk].ref.plain ||
+		    p->len > s->chunks[p->chunk].ref.plain - p->skip)
 			return im_fail(err, IM_ECORRUPT, "%.200s: a piece lies outside its chunk", m->path);
 		end = p->file_offset + p->len;
 	}
@@ -252,7 +262,10 @@ static int read_body(struct files_segment *s, struct files_member *m, struct im_
 
 static int hex_digit(char c)
 {
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+	return c >= '0' && c <= '9' ? c - '0'
+	    : c >= 'A' && c <= 'F'  ? c - 'A' + 10
+	    : c >= 'a' && c <= 'f'  ? c - 'a' + 10
+				    : -1;
 }
 
 static void percent_decode(char *text)
@@ -301,8 +314,7 @@ static int check_type(const struct files_member *m, struct im_error *err)
 	case AE_IFDIR:
 	case AE_IFIFO:
 	case AE_IFCHR:
-	case AE_IFBLK:
-		return 0;
+	case AE_IFBLK: return 0;
 	case AE_IFLNK:
 		if (archive_entry_symlink(m->entry))
 			return 0;

@@ -31,19 +31,22 @@ struct files_segment_writer;
 
 int files_segment_writer_new(struct files_segment_writer **ret, struct im_error *err);
 void files_segment_writer_free(struct files_segment_writer *w);
-/* entry: path and metadata; its size is changed. For a regular file that is no hard link, size_bytes and pieces are its body. */
-int files_segment_add(struct files_segment_writer *w, struct archive_entry *entry, uint64_t size_bytes, const struct files_piece *pieces, size_t piece_count, struct im_error *err);
+/* entry: path and metadata; its size is changed. For a regular file that is no hard link, size_bytes and pieces are its
+ * body. */
+int files_segment_add(struct files_segment_writer *w, struct archive_entry *entry, uint64_t size_bytes,
+    const struct files_piece *pieces, size_t piece_count, struct im_error *err);
 size_t files_segment_written(const struct files_segment_writer *w); /* archive bytes so far */
 /* The whole segment is appended to ret. The writer is used up. */
-int files_segment_finish(struct files_segment_writer *w, const struct files_chunk *chunks, size_t chunk_count, struct im_buf *ret, struct im_error *err);
+int files_segment_finish(struct files_segment_writer *w, const struct files_chunk *chunks, size_t chunk_count,
+    struct im_buf *ret, struct im_error *err);
 
 struct files_segment;
 
 struct files_member {
 	struct archive_entry *entry; /* borrowed until the next call, as everything here */
-	const char *path;            /* "." is the root */
-	const char *link;            /* hard link to this path, or NULL */
-	bool has_body;               /* a regular file, no link */
+	const char *path; /* "." is the root */
+	const char *link; /* hard link to this path, or NULL */
+	bool has_body; /* a regular file, no link */
 	uint64_t size_bytes;
 	const struct files_piece *pieces;
 	size_t piece_count;

@@ -63,7 +63,8 @@ void files_capture_vanished(struct files_capture *c, const char *path)
 }
 
 /* Turns a failure that concerns one entry into a warning; others stop the store. */
-static int forgive(struct files_segment_capture *s, const struct files_entry *e, int rc, const struct im_error *why, struct im_error *err)
+static int forgive(struct files_segment_capture *s, const struct files_entry *e, int rc, const struct im_error *why,
+    struct im_error *err)
 {
 	if (rc != IM_ENOTFOUND && rc != IM_EIO)
 		return im_fail(err, rc, "%s", why->text);
@@ -74,7 +75,8 @@ static int forgive(struct files_segment_capture *s, const struct files_entry *e,
 	} else
 		files_capture_warn(s->c, true, "%s", why->text);
 	if (e->nlink > 1 && !e->link && !S_ISDIR(e->key.mode))
-		files_capture_warn(s->c, true, "other names of %.300s (hard links) lead nowhere in this snapshot", e->path);
+		files_capture_warn(
+		    s->c, true, "other names of %.300s (hard links) lead nowhere in this snapshot", e->path);
 	return 0;
 }
 
@@ -95,7 +97,8 @@ static int add_ref(struct files_job *j, struct im_ref ref, struct im_error *err)
 	return 0;
 }
 
-static int keep_chunks(struct files_segment_capture *s, const struct files_chunk *chunks, size_t count, struct im_error *err)
+static int keep_chunks(
+    struct files_segment_capture *s, const struct files_chunk *chunks, size_t count, struct im_error *err)
 {
 	struct files_memory *m = &s->fresh;
 	if (!count)
@@ -121,7 +124,8 @@ static int put_segment(struct files_segment_capture *s, struct im_error *err)
 	if (!rc)
 		rc = files_segment_finish(s->writer, chunks, count, &bytes, err);
 	if (!rc && bytes.len > ENTRY_MAX_META_BYTES)
-		rc = im_fail(err, IM_EFAIL, "the file list near %.300s is too large for one segment", s->job->entry_count ? s->job->entries[0].path : ".");
+		rc = im_fail(err, IM_EFAIL, "the file list near %.300s is too large for one segment",
+		    s->job->entry_count ? s->job->entries[0].path : ".");
 	if (!rc)
 		rc = keep_chunks(s, chunks, count, err);
 	if (!rc)
@@ -154,7 +158,9 @@ static int capture_entries(struct files_segment_capture *s, struct im_error *err
 			rc = vault_rc ? vault_rc : forgive(s, &s->job->entries[i], rc, &why, err);
 		}
 		bool last = i + 1 == s->job->entry_count;
-		if (rc || (!last && files_segment_written(s->writer) < SPLIT_ARCHIVE_BYTES && files_content_rows(s->content) < SPLIT_ROWS))
+		if (rc ||
+		    (!last && files_segment_written(s->writer) < SPLIT_ARCHIVE_BYTES &&
+			files_content_rows(s->content) < SPLIT_ROWS))
 			continue;
 		rc = put_segment(s, err);
 		shift_known(s, first_known);

@@ -134,7 +134,8 @@ static int open_root(const char *path, int *ret, struct im_error *err)
 	struct stat st;
 	auto_close int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
-		return im_fail_errno(err, errno == ENOENT || errno == ENOTDIR ? IM_ENOTFOUND : IM_EIO, errno, "cannot open %s", path);
+		return im_fail_errno(
+		    err, errno == ENOENT || errno == ENOTDIR ? IM_ENOTFOUND : IM_EIO, errno, "cannot open %s", path);
 	if (fstat(fd, &st) || (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode)))
 		return im_fail(err, IM_EUSAGE, "%s is neither a folder nor a regular file", path);
 	*ret = TAKE_FD(fd);
@@ -209,7 +210,11 @@ static void dispose(struct run *r)
 static int walk(struct run *r, struct im_error *err)
 {
 	struct im_error why = { 0 };
-	struct files_walk w = { .root_fd = r->capture.root_fd, .exclude = &r->exclude, .entry = on_entry, .fault = on_fault, .context = r };
+	struct files_walk w = { .root_fd = r->capture.root_fd,
+		.exclude = &r->exclude,
+		.entry = on_entry,
+		.fault = on_fault,
+		.context = r };
 	int rc = files_walk_run(&w, &why);
 	if (!rc)
 		rc = close_segment(r, &why);
@@ -222,10 +227,7 @@ static int walk(struct run *r, struct im_error *err)
 
 #define KEY_BYTES (4 + 2 * FILES_NAME_HASH_BYTES) /* "seg/" and the hash */
 
-static int compare_keys(const void *a, const void *b)
-{
-	return memcmp(a, b, KEY_BYTES);
-}
+static int compare_keys(const void *a, const void *b) { return memcmp(a, b, KEY_BYTES); }
 
 /* Notes the keys of this run's segments and forgets those of the last run that are no more. */
 static int update_list(struct run *r, uint64_t total_bytes, struct im_error *err)
@@ -300,11 +302,14 @@ static int make_manifest(const struct run *r, json_t **ret, struct files_counts 
 			ref_put(&refs, j->refs[k]);
 	}
 	auto_free char *segments = refs.failed ? NULL : im_base64(refs.data, refs.len);
-	json_t *m = !segments ? NULL : json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "name", store->name, "type", "files",
-	    "path", store->path, "segments", segments, "files", (json_int_t)c.files, "dirs", (json_int_t)c.dirs,
-	    "others", (json_int_t)c.others, "bytes", (json_int_t)c.bytes, "elsewhere", list_elsewhere(&r->exclude));
+	json_t *m = !segments
+	    ? NULL
+	    : json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "name", store->name, "type", "files", "path",
+		  store->path, "segments", segments, "files", (json_int_t)c.files, "dirs", (json_int_t)c.dirs, "others",
+		  (json_int_t)c.others, "bytes", (json_int_t)c.bytes, "elsewhere", list_elsewhere(&r->exclude));
 	if (!m)
-		return im_fail(err, segments ? IM_EUSAGE : IM_ENOMEM, segments ? "the store's path is not UTF-8" : "out of memory");
+		return im_fail(err, segments ? IM_EUSAGE : IM_ENOMEM,
+		    segments ? "the store's path is not UTF-8" : "out of memory");
 	*ret = m;
 	*ret_counts = c;
 	return 0;
@@ -314,8 +319,9 @@ static void warn_vanished(struct run *r)
 {
 	struct files_capture *c = &r->capture;
 	if (c->vanished)
-		files_capture_warn(c, false, "%llu file%s vanished while the tree was read (%.300s%s)", (unsigned long long)c->vanished,
-		    c->vanished == 1 ? "" : "s", c->first_vanished ? c->first_vanished : "?", c->vanished == 1 ? "" : ", ...");
+		files_capture_warn(c, false, "%llu file%s vanished while the tree was read (%.300s%s)",
+		    (unsigned long long)c->vanished, c->vanished == 1 ? "" : "s",
+		    c->first_vanished ? c->first_vanished : "?", c->vanished == 1 ? "" : ", ...");
 }
 
 static int conclude(struct run *r, struct snapshot_result *ret, struct im_error *err)

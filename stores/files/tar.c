@@ -27,7 +27,8 @@ static int write_bytes(struct exporter *x, const void *data, size_t len, struct 
 	for (size_t done = 0; done < len;) {
 		la_ssize_t n = archive_write_data(x->archive, (const uint8_t *)data + done, len - done);
 		if (n <= 0)
-			return im_fail(err, archive_errno(x->archive) == ENOSPC ? IM_ENOSPACE : IM_EIO, "cannot write the archive: %s", archive_error_string(x->archive));
+			return im_fail(err, archive_errno(x->archive) == ENOSPC ? IM_ENOSPACE : IM_EIO,
+			    "cannot write the archive: %s", archive_error_string(x->archive));
 		done += (size_t)n;
 	}
 	return 0;
@@ -59,7 +60,8 @@ static int load_chunk(struct exporter *x, const struct files_chunk *c, struct im
 	return 0;
 }
 
-static int write_piece(struct exporter *x, const struct files_chunk *c, const struct files_piece *p, bool *bad, char **ret_why, struct im_error *err)
+static int write_piece(struct exporter *x, const struct files_chunk *c, const struct files_piece *p, bool *bad,
+    char **ret_why, struct im_error *err)
 {
 	struct im_error why = { 0 };
 	if (!x->chunk.len || memcmp(&x->chunk_ref, &c->ref, sizeof c->ref)) {
@@ -77,7 +79,8 @@ static int write_piece(struct exporter *x, const struct files_chunk *c, const st
 	return write_zeros(x, p->len, err);
 }
 
-static int write_body(struct exporter *x, const struct files_chunk *chunks, const struct files_member *m, const char *path, struct im_error *err)
+static int write_body(struct exporter *x, const struct files_chunk *chunks, const struct files_member *m,
+    const char *path, struct im_error *err)
 {
 	uint64_t at = 0;
 	bool bad = false;
@@ -113,7 +116,8 @@ static void describe_holes(struct archive_entry *e, const struct files_member *m
 		archive_entry_sparse_add_entry(e, (la_int64_t)m->size_bytes, 0);
 }
 
-static int write_member(struct exporter *x, struct archive_entry *e, const struct files_chunk *chunks, const struct files_member *m, const char *path, struct im_error *err)
+static int write_member(struct exporter *x, struct archive_entry *e, const struct files_chunk *chunks,
+    const struct files_member *m, const char *path, struct im_error *err)
 {
 	archive_entry_copy_pathname(e, path);
 	archive_entry_set_size(e, 0);
@@ -129,11 +133,13 @@ static int write_member(struct exporter *x, struct archive_entry *e, const struc
 	}
 	int rc = archive_write_header(x->archive, e);
 	if (rc < ARCHIVE_WARN)
-		return im_fail(err, IM_EIO, "cannot write %s to the archive: %s", path, archive_error_string(x->archive));
+		return im_fail(
+		    err, IM_EIO, "cannot write %s to the archive: %s", path, archive_error_string(x->archive));
 	return m->has_body ? write_body(x, chunks, m, path, err) : 0;
 }
 
-static int on_member(void *context, const struct files_chunk *chunks, const struct files_member *m, struct im_error *err)
+static int on_member(
+    void *context, const struct files_chunk *chunks, const struct files_member *m, struct im_error *err)
 {
 	struct exporter *x = context;
 	if (files_tree_select(&x->tree, m->path) != FILES_SELECTED)

@@ -89,7 +89,8 @@ enum files_selection files_tree_select(const struct files_tree *t, const char *p
 		return FILES_ON_THE_WAY;
 	size_t have = strlen(path), want = strlen(t->filter);
 	if (have >= want)
-		return !strncmp(path, t->filter, want) && (have == want || path[want] == '/') ? FILES_SELECTED : FILES_NOT_SELECTED;
+		return !strncmp(path, t->filter, want) && (have == want || path[want] == '/') ? FILES_SELECTED
+											      : FILES_NOT_SELECTED;
 	return !strncmp(path, t->filter, have) && t->filter[have] == '/' ? FILES_ON_THE_WAY : FILES_NOT_SELECTED;
 }
 
@@ -106,8 +107,8 @@ struct pass {
 	files_tree_fn *fn;
 	void (*damaged)(void *context, const char *text);
 	void *context;
-	char *last;      /* path of the last member of a readable segment */
-	bool fn_failed;  /* the failure is fn's, not the segment's */
+	char *last; /* path of the last member of a readable segment */
+	bool fn_failed; /* the failure is fn's, not the segment's */
 };
 
 static int read_segment(struct pass *p, const struct im_ref *ref, struct im_error *err)
@@ -138,17 +139,15 @@ static int read_segment(struct pass *p, const struct im_ref *ref, struct im_erro
 	return rc;
 }
 
-static bool is_damage(int rc)
-{
-	return rc == IM_ECORRUPT || rc == IM_ENOTFOUND || rc == IM_EIO;
-}
+static bool is_damage(int rc) { return rc == IM_ECORRUPT || rc == IM_ENOTFOUND || rc == IM_EIO; }
 
 static void report(struct pass *p, const char *why)
 {
 	p->t->damaged_count++;
-	auto_free char *text = p->last && strcmp(p->last, ".") ?
-	    im_format("store %s: the files that come after %s (some hundred) cannot be listed: %s", p->t->name, p->last, why) :
-	    im_format("store %s: the first files (some hundred) cannot be listed: %s", p->t->name, why);
+	auto_free char *text = p->last && strcmp(p->last, ".")
+	    ? im_format("store %s: the files that come after %s (some hundred) cannot be listed: %s", p->t->name,
+		  p->last, why)
+	    : im_format("store %s: the first files (some hundred) cannot be listed: %s", p->t->name, why);
 	if (p->damaged)
 		p->damaged(p->context, text ? text : why);
 	else
@@ -174,7 +173,8 @@ static int run_pass(struct pass *p, struct im_error *err)
 	return 0;
 }
 
-int files_tree_each_but(struct files_tree *t, files_tree_skip_fn *skip, files_tree_fn *fn, void (*damaged)(void *context, const char *text), void *context, struct im_error *err)
+int files_tree_each_but(struct files_tree *t, files_tree_skip_fn *skip, files_tree_fn *fn,
+    void (*damaged)(void *context, const char *text), void *context, struct im_error *err)
 {
 	struct pass p = { .t = t, .skip = skip, .fn = fn, .damaged = damaged, .context = context };
 	int rc = run_pass(&p, err);

@@ -35,10 +35,7 @@ static void names_clear(struct names *n)
 }
 #define auto_names IM_CLEANUP(names_clear)
 
-static int compare_names(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
+static int compare_names(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 static int read_names(int fd, struct names *n)
 {
@@ -76,7 +73,8 @@ static int read_names(int fd, struct names *n)
 static int walk_folder(struct walker *k, int fd, size_t path_len, unsigned depth, struct im_error *err);
 
 /* Enters the folder k->path. *fd is its parent's, which may be closed and opened again on the way. */
-static int descend(struct walker *k, int *fd, const char *name, size_t parent_len, size_t path_len, unsigned depth, struct im_error *err)
+static int descend(struct walker *k, int *fd, const char *name, size_t parent_len, size_t path_len, unsigned depth,
+    struct im_error *err)
 {
 	auto_close int child = openat(*fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (child < 0) {

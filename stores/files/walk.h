@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 
 struct files_walk {
-	int root_fd;                         /* the root: a folder, or any other file */
+	int root_fd; /* the root: a folder, or any other file */
 	const struct files_exclude *exclude; /* NULL: nothing */
 	/* path is relative; the root is ".". Not called for sockets. Non-zero stops. */
 	int (*entry)(void *context, const char *path, const struct stat *st, struct im_error *err);

@@ -34,7 +34,8 @@ void forge_chunk(struct forge *f, uint32_t plain_bytes)
 	f->chunks++;
 }
 
-void forge_add(struct forge *f, unsigned type, const char *path, const char *target, const char *link, const void *body, size_t len)
+void forge_add(struct forge *f, unsigned type, const char *path, const char *target, const char *link, const void *body,
+    size_t len)
 {
 	struct archive_entry *e = archive_entry_new();
 	archive_entry_copy_pathname(e, path);
@@ -52,7 +53,8 @@ void forge_add(struct forge *f, unsigned type, const char *path, const char *tar
 	archive_entry_free(e);
 }
 
-void forge_file(struct forge *f, const char *path, uint64_t size, uint64_t file_offset, uint32_t chunk, uint32_t skip, uint32_t len)
+void forge_file(
+    struct forge *f, const char *path, uint64_t size, uint64_t file_offset, uint32_t chunk, uint32_t skip, uint32_t len)
 {
 	auto_buf struct im_buf body = { 0 };
 	im_buf_put_u64(&body, size);

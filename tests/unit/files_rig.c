@@ -47,8 +47,15 @@ int files_rig_setup(void **state)
 	fixture_start(&r->f);
 	snprintf(r->source, sizeof r->source, "%s/source", r->f.dir);
 	assert_int_equal(mkdir(r->source, 0755), 0);
-	r->stores[0] = (struct im_config_store){ .name = "uploads", .type = "files", .path = r->source, .priority = 1, .pairs = r->pairs };
-	r->config = (struct im_config){ .node_name = "im-01", .vault_url = r->f.vault_dir, .state_dir = r->f.state_dir, .compression_level = 1, .stores = r->stores, .store_count = 1 };
+	r->stores[0] = (struct im_config_store){
+		.name = "uploads", .type = "files", .path = r->source, .priority = 1, .pairs = r->pairs
+	};
+	r->config = (struct im_config){ .node_name = "im-01",
+		.vault_url = r->f.vault_dir,
+		.state_dir = r->f.state_dir,
+		.compression_level = 1,
+		.stores = r->stores,
+		.store_count = 1 };
 	r->events = (struct store_events){ .warn = on_warn, .context = r };
 	*state = r;
 	return 0;
@@ -97,10 +104,7 @@ void files_rig_write(struct files_rig *r, const char *path, const void *data, si
 	assert_ok(im_write_full(fd, data, len, NULL, whole), &(struct im_error){ 0 });
 }
 
-void files_rig_settle(void)
-{
-	nanosleep(&(struct timespec){ .tv_sec = 3 }, NULL);
-}
+void files_rig_settle(void) { nanosleep(&(struct timespec){ .tv_sec = 3 }, NULL); }
 
 static void take_packs(struct files_rig *r)
 {
@@ -119,7 +123,13 @@ int files_rig_snapshot(struct files_rig *r, bool full, struct im_error *err)
 	r->warnings[0] = 0;
 	drop_snapshot(r);
 	assert_ok(packer_new(r->f.node->storage, r->f.node->keyring, r->f.state, "im-01", 1, &packer, &e), &e);
-	struct snapshot_request q = { .config = &r->config, .store = &r->stores[0], .packer = packer, .state = r->f.state, .keyring = r->f.node->keyring, .full = full, .events = &r->events };
+	struct snapshot_request q = { .config = &r->config,
+		.store = &r->stores[0],
+		.packer = packer,
+		.state = r->f.state,
+		.keyring = r->f.node->keyring,
+		.full = full,
+		.events = &r->events };
 	int rc = files_snapshot(&q, &r->result, err);
 	if (!rc) {
 		assert_ok(packer_finish(packer, &e), &e);
@@ -148,7 +158,8 @@ static int on_file(struct rebuild *b, const struct rebuild_file *file, uint32_t 
 	return 0;
 }
 
-static int on_piece(struct rebuild *b, uint32_t file, uint64_t file_offset, uint32_t len, enum entry_type type, const struct im_ref *ref, uint32_t skip, const uint8_t id[32], struct im_error *err)
+static int on_piece(struct rebuild *b, uint32_t file, uint64_t file_offset, uint32_t len, enum entry_type type,
+    const struct im_ref *ref, uint32_t skip, const uint8_t id[32], struct im_error *err)
 {
 	struct files_rig *r = (struct files_rig *)((char *)b - offsetof(struct files_rig, rebuild));
 	auto_buf struct im_buf bytes = { 0 };
@@ -194,7 +205,8 @@ static void complete_files(struct files_rig *r)
 	r->file_count = 0;
 }
 
-int files_rig_restore_with(struct files_rig *r, const char *path_filter, char *ret_root, void (*between)(void *context, int root_fd), void *context, struct im_error *err)
+int files_rig_restore_with(struct files_rig *r, const char *path_filter, char *ret_root,
+    void (*between)(void *context, int root_fd), void *context, struct im_error *err)
 {
 	struct im_error e = { 0 };
 	struct fetcher *fetcher;
@@ -207,8 +219,17 @@ int files_rig_restore_with(struct files_rig *r, const char *path_filter, char *r
 	auto_free char *parents = im_format("%s%s", r->target, r->f.dir);
 	assert_ok(im_mkdirs(parents, 0700, &e), &e);
 	assert_ok(fetcher_new(r->f.restore->storage, r->f.restore->keyring, &fetcher, &e), &e);
-	r->rebuild = (struct rebuild){ .snapshot = &r->snapshot, .fetcher = fetcher, .manifest = r->result.manifest, .keyring = r->f.restore->keyring, .path_filter = path_filter,
-		.events = &r->events, .file = on_file, .piece = on_piece, .folder = on_folder, .damaged = on_damaged, .root_fd = root_fd };
+	r->rebuild = (struct rebuild){ .snapshot = &r->snapshot,
+		.fetcher = fetcher,
+		.manifest = r->result.manifest,
+		.keyring = r->f.restore->keyring,
+		.path_filter = path_filter,
+		.events = &r->events,
+		.file = on_file,
+		.piece = on_piece,
+		.folder = on_folder,
+		.damaged = on_damaged,
+		.root_fd = root_fd };
 	int rc = files_plan(&r->rebuild, err);
 	complete_files(r);
 	if (!rc && between)
@@ -240,7 +261,8 @@ void files_rig_forge(struct files_rig *r, const void *segment, size_t len)
 	codec_free(codec);
 	ref_put(&refs, ref);
 	auto_free char *text = im_base64(refs.data, refs.len);
-	r->result.manifest = json_pack("{s:s, s:s, s:s, s:s}", "name", "uploads", "type", "files", "path", r->source, "segments", text);
+	r->result.manifest =
+	    json_pack("{s:s, s:s, s:s, s:s}", "name", "uploads", "type", "files", "path", r->source, "segments", text);
 	r->result.packs = malloc(sizeof *r->result.packs);
 	r->result.packs[0] = ref.pack;
 	r->result.pack_count = 1;
@@ -265,10 +287,7 @@ static void say(struct describer *d, const char *format, ...)
 	im_buf_put(&d->text, line, (size_t)n);
 }
 
-static int compare_names(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
+static int compare_names(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 static void describe_attributes(struct describer *d, const char *at)
 {
@@ -307,7 +326,8 @@ static int describe_entry(void *context, const char *path, const struct stat *st
 	snprintf(at, sizeof at, "/proc/self/fd/%d/%s", d->root_fd, path);
 	if (!S_ISDIR(st->st_mode) && st->st_nlink > 1)
 		files_links_note(&d->links, st, path, &first);
-	say(d, "%s: %o %u:%u %lld.%09ld", path, st->st_mode, st->st_uid, st->st_gid, (long long)st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
+	say(d, "%s: %o %u:%u %lld.%09ld", path, st->st_mode, st->st_uid, st->st_gid, (long long)st->st_mtim.tv_sec,
+	    st->st_mtim.tv_nsec);
 	if (first)
 		say(d, " = %s", first);
 	if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode))

@@ -42,7 +42,8 @@ int files_rig_snapshot(struct files_rig *r, bool full, struct im_error *err);
 /* Rebuilds the last snapshot into a new target folder; path_filter may be NULL. root: where the source now is. */
 int files_rig_restore(struct files_rig *r, const char *path_filter, char *ret_root, struct im_error *err);
 /* As restore, but between plan and finish calls between(context). */
-int files_rig_restore_with(struct files_rig *r, const char *path_filter, char *ret_root, void (*between)(void *context, int root_fd), void *context, struct im_error *err);
+int files_rig_restore_with(struct files_rig *r, const char *path_filter, char *ret_root,
+    void (*between)(void *context, int root_fd), void *context, struct im_error *err);
 /* Everything about a tree as text, to be freed: names, types, modes, owners, times, attributes, links, contents. */
 char *files_rig_describe(const char *root);
 /* A manifest of these segments, as a hostile node would sign it; the segment is put as given. */

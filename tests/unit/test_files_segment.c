@@ -21,7 +21,8 @@
 static void assert_pieces_equal(const struct files_piece *a, const struct files_piece *b, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		assert_true(a[i].file_offset == b[i].file_offset && a[i].chunk == b[i].chunk && a[i].skip == b[i].skip && a[i].len == b[i].len);
+		assert_true(a[i].file_offset == b[i].file_offset && a[i].chunk == b[i].chunk &&
+		    a[i].skip == b[i].skip && a[i].len == b[i].len);
 }
 
 /* The code of reading all of it. */
@@ -111,7 +112,8 @@ static void segment__equal_trees_make_equal_bytes(void **state)
 static void segment__refuses_bad_paths(void **state)
 {
 	(void)state;
-	static const char *const bad[] = { "..", "../x", "a/../b", "/etc/passwd", "a//b", "./a", "a/.", "a/./b", "a/..", "//", "/" };
+	static const char *const bad[] = { "..", "../x", "a/../b", "/etc/passwd", "a//b", "./a", "a/.", "a/./b", "a/..",
+		"//", "/" };
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		struct forge f;
 		forge_begin(&f);
@@ -133,14 +135,17 @@ static void segment__refuses_bad_paths(void **state)
 static void segment__refuses_bad_pieces(void **state)
 {
 	(void)state;
-	static const struct { uint64_t size, offset; uint32_t chunk, skip, len; } bad[] = {
-		{ 10, 0, 1, 0, 10 },                                /* no such row */
-		{ 10, 0, 0, 0, 11 },                                /* beyond the file */
-		{ 1000, 0, 0, 0, 101 },                             /* beyond the chunk */
+	static const struct {
+		uint64_t size, offset;
+		uint32_t chunk, skip, len;
+	} bad[] = {
+		{ 10, 0, 1, 0, 10 }, /* no such row */
+		{ 10, 0, 0, 0, 11 }, /* beyond the file */
+		{ 1000, 0, 0, 0, 101 }, /* beyond the chunk */
 		{ 1000, 0, 0, 100, 1 },
-		{ 1000, 0, 0, 0xffffffff, 2 },                      /* overflows */
+		{ 1000, 0, 0, 0xffffffff, 2 }, /* overflows */
 		{ 1000, UINT64_MAX, 0, 0, 1 },
-		{ UINT64_MAX, 0, 0, 0, 1 },                         /* impossible size */
+		{ UINT64_MAX, 0, 0, 0, 1 }, /* impossible size */
 		{ (UINT64_C(1) << 60) + 1, 0, 0, 0, 1 },
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -231,9 +236,19 @@ static void memory__round_trip_and_damage(void **state)
 	struct im_ref ref = { 1, 2, 3, 4, 5 };
 	struct files_chunk chunk = { .ref = { 9, 8, 7, 6, 5 } };
 	struct files_piece pieces[2] = { { 0, 0, 0, 3 }, { 10, 0, 3, 2 } };
-	struct files_known known[2] = { { .name = { 1 }, .size_bytes = 100, .pieces = pieces, .piece_count = 2 }, { .name = { 2 } } };
+	struct files_known known[2] = { { .name = { 1 }, .size_bytes = 100, .pieces = pieces, .piece_count = 2 },
+		{ .name = { 2 } } };
 	char *sqlite[] = { "some/db" };
-	struct files_memory in = { .digest = { 7 }, .refs = &ref, .ref_count = 1, .counts = { 1, 2, 3, 4 }, .chunks = &chunk, .chunk_count = 1, .known = known, .known_count = 2, .sqlite = sqlite, .sqlite_count = 1 };
+	struct files_memory in = { .digest = { 7 },
+		.refs = &ref,
+		.ref_count = 1,
+		.counts = { 1, 2, 3, 4 },
+		.chunks = &chunk,
+		.chunk_count = 1,
+		.known = known,
+		.known_count = 2,
+		.sqlite = sqlite,
+		.sqlite_count = 1 };
 	assert_int_equal(files_memory_encode(&in, &bytes, NULL), 0);
 	assert_int_equal(files_memory_decode(bytes.data, bytes.len, &m, NULL), 0);
 	assert_int_equal(m.known_count, 2);
@@ -262,7 +277,8 @@ static void path_valid__knows_good_from_bad(void **state)
 	(void)state;
 	assert_true(files_path_valid("."));
 	assert_true(files_path_valid("a"));
-	assert_true(files_path_valid("a/..b/...c/."  "x"));
+	assert_true(files_path_valid("a/..b/...c/."
+				     "x"));
 	assert_false(files_path_valid(""));
 	assert_false(files_path_valid("/"));
 	assert_false(files_path_valid("a/"));
@@ -272,7 +288,8 @@ static void path_valid__knows_good_from_bad(void **state)
 static void exclude__matches_as_documented(void **state)
 {
 	(void)state;
-	struct im_config_pair pairs[] = { { "exclude", "*.log" }, { "exclude", "a/*/c" }, { "exclude", "/root only" }, { "exclude", "folder/" }, { "pre", "x" } };
+	struct im_config_pair pairs[] = { { "exclude", "*.log" }, { "exclude", "a/*/c" }, { "exclude", "/root only" },
+		{ "exclude", "folder/" }, { "pre", "x" } };
 	struct im_config_store store = { .name = "x", .type = "files", .path = "/x", .pairs = pairs, .pair_count = 5 };
 	struct files_exclude x;
 	assert_int_equal(files_exclude_init(&x, NULL, &store, NULL), 0);

@@ -83,7 +83,8 @@ static void snapshot__keeps_odd_names(void **state)
 	char longest[256];
 	memset(longest, 'x', 255);
 	longest[255] = 0;
-	const char *names[] = { "new\nline", "tab\there", "\xff\xfe not utf-8", "\xe4\xbd\xa0\xe5\xa5\xbd", " ", "-rf", "a'b\"c\\d", "..a", "...", "\x01", "k=v", longest, "caf\xe9", "PaxHeader" };
+	const char *names[] = { "new\nline", "tab\there", "\xff\xfe not utf-8", "\xe4\xbd\xa0\xe5\xa5\xbd", " ", "-rf",
+		"a'b\"c\\d", "..a", "...", "\x01", "k=v", longest, "caf\xe9", "PaxHeader" };
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		files_rig_write(r, names[i], names[i], strlen(names[i]));
 	mkdir(files_rig_path(r, "\xff dir"), 0755);
@@ -170,7 +171,10 @@ static void set_acl(const char *path, const char *attribute, bool named)
 {
 	/* user::rwx user:1234:r-x group::r-- group:55:rw- mask::rwx other::--- */
 	uint8_t value[4 + 6 * 8], *p = value;
-	struct { uint16_t tag, perm; uint32_t id; } rows[] = { { 1, 7, ~0u }, { 2, 5, 1234 }, { 4, 4, ~0u }, { 8, 6, 55 }, { 16, 7, ~0u }, { 32, 0, ~0u } };
+	struct {
+		uint16_t tag, perm;
+		uint32_t id;
+	} rows[] = { { 1, 7, ~0u }, { 2, 5, 1234 }, { 4, 4, ~0u }, { 8, 6, 55 }, { 16, 7, ~0u }, { 32, 0, ~0u } };
 	im_put_le32(p, 2);
 	p += 4;
 	for (size_t i = 0; i < 6; i++) {
@@ -690,12 +694,15 @@ static void extract(struct im_buf *tar, const char *to)
 	struct archive *in = archive_read_new(), *out = archive_write_disk_new();
 	struct archive_entry *e;
 	archive_read_support_format_tar(in);
-	archive_write_disk_set_options(out, ARCHIVE_EXTRACT_TIME | ARCHIVE_EXTRACT_PERM | ARCHIVE_EXTRACT_OWNER | ARCHIVE_EXTRACT_XATTR | ARCHIVE_EXTRACT_ACL);
+	archive_write_disk_set_options(out,
+	    ARCHIVE_EXTRACT_TIME | ARCHIVE_EXTRACT_PERM | ARCHIVE_EXTRACT_OWNER | ARCHIVE_EXTRACT_XATTR |
+		ARCHIVE_EXTRACT_ACL);
 	assert_int_equal(archive_read_open_memory(in, tar->data, tar->len), 0);
 	int rc;
 	while ((rc = archive_read_next_header(in, &e)) == ARCHIVE_OK) {
 		auto_free char *path = im_format("%s/%s", to, archive_entry_pathname(e));
-		auto_free char *link = archive_entry_hardlink(e) ? im_format("%s/%s", to, archive_entry_hardlink(e)) : NULL;
+		auto_free char *link =
+		    archive_entry_hardlink(e) ? im_format("%s/%s", to, archive_entry_hardlink(e)) : NULL;
 		archive_entry_copy_pathname(e, path);
 		if (link)
 			archive_entry_copy_hardlink(e, link);
@@ -735,7 +742,11 @@ static void export__is_a_real_archive(void **state)
 	assert_int_equal(archive_write_open2(a, &tar, NULL, to_buffer, NULL, NULL), 0);
 	struct fetcher *fetcher;
 	assert_ok(fetcher_new(r->f.restore->storage, r->f.restore->keyring, &fetcher, &err), &err);
-	struct rebuild b = { .snapshot = &r->snapshot, .fetcher = fetcher, .manifest = r->result.manifest, .keyring = r->f.restore->keyring, .file = skip_file };
+	struct rebuild b = { .snapshot = &r->snapshot,
+		.fetcher = fetcher,
+		.manifest = r->result.manifest,
+		.keyring = r->f.restore->keyring,
+		.file = skip_file };
 	assert_ok(files_export_tar(&b, a, &err), &err);
 	assert_int_equal(archive_write_close(a), 0);
 	archive_write_free(a);
@@ -782,7 +793,10 @@ static void explain__names_paths(void **state)
 	put_big(r, "b/second", 300000, 2);
 	snapshot_ok(r);
 	assert_ok(fetcher_new(r->f.restore->storage, r->f.restore->keyring, &fetcher, &err), &err);
-	struct rebuild b = { .snapshot = &r->snapshot, .fetcher = fetcher, .manifest = r->result.manifest, .keyring = r->f.restore->keyring };
+	struct rebuild b = { .snapshot = &r->snapshot,
+		.fetcher = fetcher,
+		.manifest = r->result.manifest,
+		.keyring = r->f.restore->keyring };
 	x.bad_offset = 56 + 88; /* the first entry of a pack for one recipient */
 	assert_ok(files_explain(&b, is_bad, &x, on_text, &x, &err), &err);
 	assert_non_null(strstr(x.text, r->source));
