@@ -258,6 +258,15 @@ static int append_fresh(const struct keyring *k, json_t *doc, const struct key_f
 	return fresh->role == KEY_RESTORE ? add_inherits(k, row, fresh, inherits_from, err) : 0;
 }
 
+static int refuse_holder(const struct key_entry *holder, const struct key_entry *held, struct im_error *err)
+{
+	char holder_id[17], held_id[17];
+	return im_fail(err, IM_EUSAGE, "the restore key \"%s\" also holds the secret of the active restore key \"%s\" (so it reads what was stored before "
+	    "it was made): revoking it alone would not lock it out. First give \"%s\" a successor, then revoke with that one: "
+	    "imvault key rotate %s --key ITS-FILE --out NEW-FILE; imvault key revoke %s --key NEW-FILE", holder->name, held->name, held->name,
+	    im_hex(held_id, held->id, 8), im_hex(holder_id, holder->id, 8));
+}
+
 /* See the head of this file. */
 static int check_inherited_active(const struct keyring *k, const struct key_entry *e, json_t *row, struct im_error *err)
 {
@@ -267,8 +276,7 @@ static int check_inherited_active(const struct keyring *k, const struct key_entr
 		uint8_t id[8];
 		const struct key_entry *other = im_unhex(id, 8, json_string_value(json_object_get(item, "id"))) ? keyring_find(k, id) : NULL;
 		if (other && other->active)
-			return im_fail(err, IM_EUSAGE, "the restore key \"%s\" also holds the secret of the active restore key \"%s\" (so that it reads "
-			    "older snapshots): rotate \"%s\" first, else revoking would not lock \"%s\" out", e->name, other->name, other->name, e->name);
+			return refuse_holder(e, other, err);
 	}
 	return 0;
 }

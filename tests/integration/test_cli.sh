@@ -255,6 +255,18 @@ run 5 key list --vault "$work/vault" --key safe/liwei.key --passphrase-file safe
 run 0 key list --vault "$work/vault" --key safe/liwei.key --passphrase-file safe/phrase
 run 2 key passphrase --key safe/liwei.key
 
+# A restore key that holds another's secret is locked out by two commands, which the refusal names.
+run 0 key list "${key[@]}" --json
+ids=$(json "' '.join(k['id'] for k in j['keys'] if k['role'] == 'restore')")
+first=${ids% *} second=${ids#* }
+run 2 key revoke "${key[@]}" "$second"
+says "imvault key rotate $first --key ITS-FILE --out NEW-FILE; imvault key revoke $second --key NEW-FILE"
+run 0 key rotate "${key[@]}" "$first" --out safe/restore-2.key --new-passphrase-file safe/phrase
+key=(--vault "$work/vault" --key safe/restore-2.key --passphrase-file safe/phrase)
+run 0 key revoke "${key[@]}" "$second"
+run 5 list --vault "$work/vault" --key safe/liwei.key --passphrase-file safe/phrase
+run 0 restore "${key[@]}" --to "$work/third"
+
 # The configuration's mistakes show before anything is touched.
 sed 's/^priority/prioritty/' node.conf >bad.conf
 run 2 -c bad.conf backup
