@@ -40,18 +40,6 @@ static const char help[] =
     "  imvault restore --vault /mnt/im --key restore.key --exec 'prosodyctl start'\n"
     "  imvault restore --vault /mnt/im --key restore.key --store archive --to /tmp/x\n";
 
-static void on_phase(void *context, const char *name)
-{
-	(void)context;
-	progress_label(name);
-}
-
-static void on_progress(void *context, uint64_t done, uint64_t total)
-{
-	(void)context;
-	progress_update(done, total);
-}
-
 static void on_warn(void *context, const char *text)
 {
 	(void)context;
@@ -283,7 +271,7 @@ static int check_options(const struct options *o, struct im_error *err)
 static int run(struct cli *cli, struct im_error *err)
 {
 	const struct options *o = &cli->options;
-	const struct restore_events events = { .phase = on_phase, .planned = on_planned, .progress = on_progress, .warn = on_warn, .context = cli };
+	const struct restore_events events = { .phase = progress_on_phase, .planned = on_planned, .progress = progress_on_bytes, .warn = on_warn, .context = cli };
 	struct restore_result result;
 	int rc = check_options(o, err);
 	if (rc == 0)

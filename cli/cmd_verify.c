@@ -36,18 +36,6 @@ static const char help[] =
     "  imvault verify --read=10           nightly: everything within ten days\n"
     "  imvault verify --vault /mnt/im --key restore.key --read\n";
 
-static void on_phase(void *context, const char *name)
-{
-	(void)context;
-	progress_label(name);
-}
-
-static void on_progress(void *context, uint64_t done, uint64_t total)
-{
-	(void)context;
-	progress_update(done, total);
-}
-
 static void on_damage(void *context, const char *object, const char *problem)
 {
 	(void)context;
@@ -125,7 +113,7 @@ static void say(const struct cli *cli, const struct verify_result *r, int rc)
 static int run(struct cli *cli, struct im_error *err)
 {
 	const struct options *o = &cli->options;
-	const struct verify_events events = { on_phase, on_progress, o->quiet ? on_damage : NULL, cli };
+	const struct verify_events events = { progress_on_phase, progress_on_bytes, o->quiet ? on_damage : NULL, cli };
 	struct verify_result result;
 	auto_free char *state = NULL;
 	int rc = session_open(cli, SESSION_KEYLESS_TOO, err);

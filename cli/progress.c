@@ -87,6 +87,18 @@ void progress_update(uint64_t done_bytes, uint64_t total_bytes)
 	pthread_mutex_unlock(&line.mutex);
 }
 
+void progress_on_phase(void *context, const char *name)
+{
+	(void)context;
+	progress_label(name);
+}
+
+void progress_on_bytes(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+	(void)context;
+	progress_update(done_bytes, total_bytes);
+}
+
 void progress_hide(void)
 {
 	pthread_mutex_lock(&line.mutex);

@@ -16,6 +16,9 @@ void progress_begin(bool enabled, int64_t target_us);
 void progress_label(const char *label);
 /* Any thread. total 0: unknown. */
 void progress_update(uint64_t done_bytes, uint64_t total_bytes);
+/* The same two as event functions; context is not used. */
+void progress_on_phase(void *context, const char *name);
+void progress_on_bytes(void *context, uint64_t done_bytes, uint64_t total_bytes);
 /* Takes the line away so that other text can be printed; the next update brings it back. */
 void progress_hide(void);
 
