@@ -12,7 +12,10 @@
 #include <string.h>
 
 #define IMAGE_MAGIC "IMSQMEM1"
-#define RACY_NS INT64_C(2000000000)
+/* How soon after a write another one may leave the same times: file systems that stamp finer than a millisecond do it
+ * at every tick of the kernel; others may count in seconds. */
+#define RACY_FINE_NS INT64_C(100000000)
+#define RACY_COARSE_NS INT64_C(2000000000)
 
 uint32_t remember_leaf_count(uint32_t pages)
 {
@@ -24,7 +27,13 @@ static int64_t ns_of(struct timespec t)
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static bool put_stat(struct im_buf *b, int fd, int64_t *newest)
+static int64_t settled_at(struct timespec t)
+{
+	return ns_of(t) + (t.tv_nsec % 1000000 ? RACY_FINE_NS : RACY_COARSE_NS);
+}
+
+/* ret_settled: when the times will tell any later change; only ever raised. */
+static bool put_stat(struct im_buf *b, int fd, int64_t *ret_settled)
 {
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) || st.st_nlink == 0)
@@ -34,9 +43,11 @@ static bool put_stat(struct im_buf *b, int fd, int64_t *newest)
 	im_buf_put_u64(b, (uint64_t)st.st_size);
 	im_buf_put_u64(b, (uint64_t)ns_of(st.st_mtim));
 	im_buf_put_u64(b, (uint64_t)ns_of(st.st_ctim));
-	int64_t latest = ns_of(st.st_mtim) > ns_of(st.st_ctim) ? ns_of(st.st_mtim) : ns_of(st.st_ctim);
-	if (latest > *newest)
-		*newest = latest;
+	int64_t modified = settled_at(st.st_mtim), changed = settled_at(st.st_ctim);
+	if (modified > *ret_settled)
+		*ret_settled = modified;
+	if (changed > *ret_settled)
+		*ret_settled = changed;
 	return true;
 }
 
@@ -50,15 +61,15 @@ bool remember_fingerprint(const struct pin_files *f, const struct shm_head *shm,
 {
 	auto_buf struct im_buf b = { 0 };
 	uint8_t header[DBHEADER_BYTES] = { 0 };
-	int64_t now_ns = im_now_ms() * 1000000, newest = 0;
+	int64_t now_ns = im_now_ms() * 1000000, settled = 0;
 	im_buf_put(&b, f->path, strlen(f->path) + 1);
-	if (!put_stat(&b, f->db, &newest) || im_pread_full(f->db, header, sizeof header, 0, NULL, f->path) < 0)
+	if (!put_stat(&b, f->db, &settled) || im_pread_full(f->db, header, sizeof header, 0, NULL, f->path) < 0)
 		return false;
 	im_buf_put(&b, header, sizeof header);
 	/* A -wal counts whatever the index says: after a power cut the index may be older than it. */
 	bool has_wal = has_bytes(f->wal);
 	im_buf_put_u8(&b, has_wal);
-	if (has_wal && !put_stat(&b, f->wal, &newest))
+	if (has_wal && !put_stat(&b, f->wal, &settled))
 		return false;
 	bool has_frames = has_wal && shm && shm->max_frame;
 	im_buf_put_u8(&b, has_frames);
@@ -72,7 +83,7 @@ bool remember_fingerprint(const struct pin_files *f, const struct shm_head *shm,
 		return false;
 	crypto_hash(ret, b.data, b.len);
 	/* Salts and a running checksum name a commit for certain; times only once they are old. */
-	*ret_racy = !has_frames && newest > now_ns - RACY_NS;
+	*ret_racy = !has_frames && settled > now_ns;
 	return true;
 }
 

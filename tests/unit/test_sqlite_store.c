@@ -7,6 +7,8 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "stores/sqlite/dbheader.h"
+#include "stores/sqlite/source.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -15,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -122,11 +125,29 @@ static void snapshot__does_not_trust_times_that_are_too_fresh(void **state)
 	struct sqlite_rig *r = *state;
 	struct im_error err = { 0 };
 	sqlite3_close(sqlite_rig_make(r, 4096, "wal", 500)); /* closed: no WAL, only times tell */
+	struct timespec soon[2] = { { .tv_sec = time(NULL) + 100 }, { .tv_sec = time(NULL) + 100 } };
+	assert_int_equal(utimensat(AT_FDCWD, r->db_path, soon, 0), 0);
 	assert_ok(sqlite_rig_snapshot(r, false, &err), &err);
 	assert_ok(sqlite_rig_snapshot(r, false, &err), &err);
 	assert_true(r->result.bytes_read > 0);
 	assert_int_equal(r->result.bytes_changed, 0);
 	assert_int_equal(r->stats.stored_bytes, 0);
+}
+
+static void snapshot__of_a_closed_unchanged_store_reads_nothing(void **state)
+{
+	struct sqlite_rig *r = *state;
+	struct im_error err = { 0 };
+	sqlite3_close(sqlite_rig_make(r, 4096, "wal", 500));
+	sleep(3);
+	assert_ok(sqlite_rig_snapshot(r, false, &err), &err);
+	assert_string_equal(json_string_value(json_object_get(r->result.manifest, "capture")), "closed");
+	assert_ok(sqlite_rig_snapshot(r, false, &err), &err);
+	assert_int_equal(r->result.bytes_read, 0);
+	assert_ok(sqlite_rig_restore(r, &err), &err);
+	assert_true(sqlite_rig_same_bytes(r->restored, r->db_path));
+	assert_ok(sqlite_rig_snapshot(r, true, &err), &err); /* full believes nothing */
+	assert_true(r->result.bytes_read > 0);
 }
 
 static void snapshot__stores_only_changed_pages(void **state)
@@ -392,6 +413,26 @@ static void snapshot__names_what_is_no_database(void **state)
 	assert_int_equal(sqlite_rig_snapshot(r, false, &err), IM_EFAIL);
 }
 
+static void source_read__knows_the_page_that_is_never_used(void **state)
+{
+	struct sqlite_rig *r = *state;
+	struct im_error err = { 0 };
+	uint8_t page[65536];
+	for (uint32_t page_size = 512; page_size <= 65536; page_size *= 2) {
+		uint32_t lock = (uint32_t)((1u << 30) / page_size);
+		assert_int_equal(dbheader_lock_page(page_size, lock), UINT32_MAX);
+		assert_int_equal(dbheader_lock_page(page_size, lock + 1), lock);
+		auto_close int fd = open(r->db_path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+		assert_int_equal(ftruncate(fd, 1 << 30), 0); /* a hole: it ends right before that page */
+		struct source s = { .page_size = page_size, .pages = lock + 2, .path = r->db_path, .db = fd, .wal = -1 };
+		memset(page, 1, sizeof page);
+		assert_ok(source_read(&s, lock, 1, page, &err), &err);
+		assert_true(page[0] == 0 && page[page_size - 1] == 0);
+		assert_int_equal(source_read(&s, lock + 1, 1, page, NULL), IM_ECORRUPT);
+		assert_ok(source_read(&s, lock - 1, 1, page, &err), &err);
+	}
+}
+
 static void snapshot__finds_a_truncated_database(void **state)
 {
 	struct sqlite_rig *r = *state;
@@ -480,6 +521,7 @@ int main(void)
 		RIG_TEST(snapshot__of_an_empty_file_is_an_empty_file),
 		RIG_TEST(snapshot__of_an_unchanged_store_reads_and_writes_nothing),
 		RIG_TEST(snapshot__does_not_trust_times_that_are_too_fresh),
+		RIG_TEST(snapshot__of_a_closed_unchanged_store_reads_nothing),
 		RIG_TEST(snapshot__stores_only_changed_pages),
 		RIG_TEST(snapshot__after_lost_state_finds_whole_groups_again),
 		RIG_TEST(snapshot__with_damaged_memory_reads_everything),
@@ -495,6 +537,7 @@ int main(void)
 		RIG_TEST(snapshot__of_a_locked_database_fails_in_time),
 		RIG_TEST(snapshot__of_a_hot_journal_is_refused),
 		RIG_TEST(snapshot__names_what_is_no_database),
+		RIG_TEST(source_read__knows_the_page_that_is_never_used),
 		RIG_TEST(snapshot__finds_a_truncated_database),
 		RIG_TEST(own_files__names_all_four),
 		RIG_TEST(validate__refuses_what_it_cannot_honour),
