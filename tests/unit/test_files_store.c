@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 
 #include <cmocka.h>
@@ -132,7 +133,7 @@ static void snapshot__keeps_metadata(void **state)
 	files_rig_write(r, "a/setuid", "x", 1);
 	chmod(files_rig_path(r, "a/setuid"), 06755);
 	files_rig_write(r, "a/none", "y", 1);
-	chmod(files_rig_path(r, "a/none"), 0);
+	chmod(files_rig_path(r, "a/none"), geteuid() ? 0400 : 0);
 	files_rig_write(r, "before1970", "z", 1);
 	set_time(r, "before1970", -86401, 123456789);
 	files_rig_write(r, "after2038", "z", 1);
@@ -597,6 +598,40 @@ static void snapshot__reports_paths_too_long_to_restore(void **state)
 	assert_int_equal(system(command), 0);
 }
 
+/* As an ordinary user: what it may not read is reported and left out, all else is there. 0: as it should be. */
+static int unreadable_as_user(void)
+{
+	void *state;
+	struct im_error err = { 0 };
+	if (geteuid() == 0 && (setgid(65534) || setuid(65534)))
+		return 1;
+	files_rig_setup(&state);
+	struct files_rig *r = state;
+	files_rig_write(r, "secret", "x", 1);
+	files_rig_write(r, "folder/inside", "y", 1);
+	files_rig_write(r, "open", "z", 1);
+	chmod(files_rig_path(r, "secret"), 0);
+	chmod(files_rig_path(r, "folder"), 0);
+	int rc = files_rig_snapshot(r, false, &err);
+	bool good = !rc && r->result.partial && strstr(r->warnings, "secret") && strstr(r->warnings, "folder") &&
+	    json_integer_value(json_object_get(r->result.manifest, "files")) == 1 &&
+	    json_integer_value(json_object_get(r->result.manifest, "dirs")) == 2;
+	chmod(files_rig_path(r, "folder"), 0700);
+	files_rig_teardown(&state);
+	return good ? 0 : 2;
+}
+
+static void snapshot__reports_what_it_may_not_read(void **state)
+{
+	int status;
+	(void)state;
+	pid_t pid = fork();
+	if (!pid)
+		_exit(unreadable_as_user());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 static void hooks__run_in_order(void **state)
 {
 	struct files_rig *r = *state;
@@ -850,6 +885,7 @@ int main(int argc, char **argv)
 		RIG(snapshot__reports_what_vanishes_and_follows_no_link_put_in_its_place),
 		RIG(snapshot__is_partial_when_hard_links_lose_their_first_name),
 		RIG(snapshot__reports_paths_too_long_to_restore),
+		cmocka_unit_test(snapshot__reports_what_it_may_not_read),
 		RIG(hooks__run_in_order),
 		RIG(hooks__pre_failure_fails_the_store_and_post_still_runs),
 		RIG(hooks__time_out),
