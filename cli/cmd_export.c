@@ -130,7 +130,7 @@ static int write_archive(struct cli *cli, const struct snapshot *snapshot, struc
 	struct fetcher *fetcher = NULL;
 	struct archive *a = archive_write_new();
 	int rc = a ? fetcher_new(cli->vault->storage, cli->vault->keyring, &fetcher, err) : im_fail(err, IM_ENOMEM, "out of memory");
-	if (rc == 0 && (archive_write_set_format_pax_restricted(a) || archive_write_set_bytes_per_block(a, BLOCK_BYTES) ||
+	if (rc == 0 && (archive_write_set_format_pax(a) || archive_write_set_options(a, "hdrcharset=BINARY") || archive_write_set_bytes_per_block(a, BLOCK_BYTES) ||
 	    archive_write_open(a, sink, NULL, on_write, NULL)))
 		rc = im_fail(err, IM_EFAIL, "cannot begin the archive: %s", archive_error_string(a));
 	struct im_error why = { 0 };
