@@ -52,6 +52,7 @@ struct tracer { /* the child's */
 	struct tracee *tracees;
 	size_t count;
 	int64_t began_us, limit_us;
+	int64_t paused_us; /* when the first thread stood still; 0: none does yet */
 	int from_parent, to_parent;
 };
 
@@ -74,14 +75,15 @@ static struct tracee *remember_tracee(struct tracer *t, pid_t tid)
 	return x;
 }
 
+/* A thread that waits for its own disk write stops only when that is done: the pause begins with the first that stands still. */
 static int64_t left_us(const struct tracer *t)
 {
-	return t->began_us + t->limit_us - im_monotonic_us();
+	return (t->paused_us ? t->paused_us : t->began_us) + t->limit_us - im_monotonic_us();
 }
 
 static void say(const struct tracer *t, enum answer_kind kind, int error, pid_t tid)
 {
-	struct answer a = { kind, error, tid, im_monotonic_us() - t->began_us };
+	struct answer a = { kind, error, tid, t->paused_us ? im_monotonic_us() - t->paused_us : 0 };
 	while (write(t->to_parent, &a, sizeof a) < 0 && errno == EINTR)
 		;
 }
@@ -184,6 +186,8 @@ static bool reap(struct tracer *t)
 	if (!x)
 		give_up(t, ANSWER_REFUSED, EAGAIN, tid);
 	x->gone = !WIFSTOPPED(status);
+	if (!x->gone && !t->paused_us)
+		t->paused_us = im_monotonic_us();
 	x->stopped = 1;
 	x->signal = WIFSTOPPED(status) && status >> 16 == 0 ? WSTOPSIG(status) : 0;
 	return true;
@@ -300,7 +304,7 @@ static int fail_stop(const struct answer *a, int64_t limit_us, struct im_error *
 	return im_fail(err, IM_EMISSED, "the guard of a pause was killed");
 }
 
-int guard_stop(const pid_t *pids, size_t count, int64_t limit_us, struct guard **ret, struct im_error *err)
+int guard_stop(const pid_t *pids, size_t count, int64_t limit_us, struct guard **ret, int64_t *ret_deadline_us, struct im_error *err)
 {
 	struct guard *g = calloc(1, sizeof *g);
 	struct tracer t = { .pids = pids, .pid_count = count, .limit_us = limit_us };
@@ -322,6 +326,7 @@ int guard_stop(const pid_t *pids, size_t count, int64_t limit_us, struct guard *
 		guard_free(g);
 		return rc;
 	}
+	*ret_deadline_us = im_monotonic_us() + limit_us - a.pause_us;
 	*ret = g;
 	return 0;
 }

@@ -219,9 +219,9 @@ static int pause_once(struct pausing *p, struct im_error *err)
 	/* This thread, and the guard and the helper it starts, go first while somebody waits. Not allowed to all: then without. */
 	int nice_before = getpriority(PRIO_PROCESS, 0);
 	setpriority(PRIO_PROCESS, 0, PAUSE_NICE);
-	int64_t deadline_us = im_monotonic_us() + p->limit_us;
+	int64_t deadline_us = 0;
 	if (rc == 0)
-		rc = guard_stop(procs.pids, procs.count, p->limit_us, &guard, err);
+		rc = guard_stop(procs.pids, procs.count, p->limit_us, &guard, &deadline_us, err);
 	procs_clear(&procs);
 	if (rc) {
 		setpriority(PRIO_PROCESS, 0, nice_before);

@@ -108,8 +108,10 @@ static bool leaf_read(struct im_reader *r, struct remember_leaf *leaf)
 	if (!leaf->uses)
 		return false;
 	leaf->use_count = count;
-	for (uint32_t i = 0; i < count; i++)
-		leaf->uses[i] = (struct remember_use){ im_read_u32(r), im_read_u32(r) };
+	for (uint32_t i = 0; i < count; i++) {
+		leaf->uses[i].pack = im_read_u32(r);
+		leaf->uses[i].bytes = im_read_u32(r);
+	}
 	return !r->failed;
 }
 

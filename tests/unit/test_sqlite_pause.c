@@ -253,7 +253,8 @@ static struct guard *stop_server(const struct server *s, int64_t limit_us)
 {
 	struct im_error err = { 0 };
 	struct guard *g = NULL;
-	assert_ok(guard_stop(&s->pid, 1, limit_us, &g, &err), &err);
+	int64_t deadline_us;
+	assert_ok(guard_stop(&s->pid, 1, limit_us, &g, &deadline_us, &err), &err);
 	return g;
 }
 
