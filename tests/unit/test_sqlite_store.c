@@ -10,6 +10,8 @@
 #include "stores/sqlite/dbheader.h"
 #include "stores/sqlite/source.h"
 
+#include <archive.h>
+#include <archive_entry.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -509,6 +511,44 @@ static void explain__names_pages(void **state)
 	sqlite3_close(db);
 }
 
+static void export_tar__writes_the_database_as_one_entry(void **state)
+{
+	struct sqlite_rig *r = *state;
+	struct im_error err = { 0 };
+	struct fetcher *fetcher;
+	char expected[256];
+	sqlite3 *db = sqlite_rig_make(r, 1024, "wal", 30000); /* two leaves */
+	assert_ok(sqlite_rig_snapshot(r, false, &err), &err);
+	sqlite_rig_sql(db, "UPDATE message SET body = hex(randomblob(100)) WHERE n % 50 = 0");
+	assert_ok(sqlite_rig_snapshot(r, false, &err), &err);
+	sqlite_rig_expected(r, expected);
+	auto_buf struct im_buf want = { 0 };
+	assert_ok(im_file_read(expected, SIZE_MAX, &want, &err), &err);
+	assert_ok(fetcher_new(r->f.restore->storage, r->f.restore->keyring, &fetcher, &err), &err);
+	struct rebuild b = { .snapshot = &r->snapshot, .fetcher = fetcher, .manifest = r->result.manifest, .keyring = r->f.restore->keyring };
+	auto_free char *tar = im_format("%s/out.tar", r->f.dir);
+	struct archive *out = archive_write_new();
+	archive_write_set_format_pax(out);
+	assert_int_equal(archive_write_open_filename(out, tar), ARCHIVE_OK);
+	assert_ok(sqlite_store_ops.export_tar(&b, out, &err), &err);
+	assert_int_equal(archive_write_free(out), ARCHIVE_OK);
+	fetcher_free(fetcher);
+
+	struct archive *in = archive_read_new();
+	struct archive_entry *entry;
+	archive_read_support_format_tar(in);
+	assert_int_equal(archive_read_open_filename(in, tar, 65536), ARCHIVE_OK);
+	assert_int_equal(archive_read_next_header(in, &entry), ARCHIVE_OK);
+	assert_string_equal(archive_entry_pathname(entry), r->db_path + 1);
+	assert_int_equal(archive_entry_size(entry), want.len);
+	auto_free uint8_t *got = malloc(want.len);
+	assert_int_equal(archive_read_data(in, got, want.len), want.len);
+	assert_memory_equal(got, want.data, want.len);
+	assert_int_equal(archive_read_next_header(in, &entry), ARCHIVE_EOF);
+	archive_read_free(in);
+	sqlite3_close(db);
+}
+
 #define RIG_TEST(f) cmocka_unit_test_setup_teardown(f, sqlite_rig_setup, sqlite_rig_teardown)
 
 int main(void)
@@ -542,6 +582,7 @@ int main(void)
 		RIG_TEST(own_files__names_all_four),
 		RIG_TEST(validate__refuses_what_it_cannot_honour),
 		RIG_TEST(explain__names_pages),
+		RIG_TEST(export_tar__writes_the_database_as_one_entry),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
