@@ -20,7 +20,7 @@ uint8_t *im_buf_grow(struct im_buf *b, size_t len)
 		b->failed = true;
 		return NULL;
 	}
-	if (b->len + len > b->cap) {
+	if (b->len + len > b->cap || !b->data) { /* so that growing by 0 is no failure */
 		size_t cap = b->cap ? b->cap : 256;
 		while (cap < b->len + len)
 			cap += cap / 2 + 64;

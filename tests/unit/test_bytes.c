@@ -124,9 +124,19 @@ static void integers__unaligned(void **state)
 	assert_true(im_le64(raw + 5) == 0x1112131415161718);
 }
 
+static void im_buf_grow__by_nothing_is_no_failure(void **state)
+{
+	(void)state;
+	auto_buf struct im_buf b = { 0 };
+	assert_non_null(im_buf_grow(&b, 0));
+	assert_int_equal(b.len, 0);
+	assert_false(b.failed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(im_buf_grow__by_nothing_is_no_failure),
 		cmocka_unit_test(buf__integers_are_little_endian),
 		cmocka_unit_test(buf__grows_and_is_usable_after_free),
 		cmocka_unit_test(reader__never_passes_its_end),
