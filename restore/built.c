@@ -102,7 +102,10 @@ int built_set_metadata(struct built *b, struct built_file *f, int fd, struct im_
 		seconds--;
 	}
 	times[0] = times[1] = (struct timespec){ .tv_sec = seconds, .tv_nsec = rest };
-	if (f->set_owner && fchown(fd, f->uid, f->gid)) {
+	struct stat st;
+	/* asking is far cheaper than a change that changes nothing: that is journalled all the same */
+	bool is_owner = fstat(fd, &st) == 0 && st.st_uid == f->uid && st.st_gid == f->gid;
+	if (f->set_owner && !is_owner && fchown(fd, f->uid, f->gid)) {
 		if (errno != EPERM)
 			return im_fail_errno(err, IM_EIO, errno, "cannot set the owner of /%s", f->writer.path);
 		f->mode &= 0777; /* never setuid for somebody else */

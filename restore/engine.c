@@ -24,6 +24,7 @@ int engine_new(const struct engine_options *options, struct engine **ret, struct
 	if (!e)
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	e->options = *options;
+	e->is_root = geteuid() == 0;
 	built_init(&e->built);
 	int rc = keyring_id_key(options->vault->keyring, "imvault chunk v1", e->chunk_key, err);
 	if (rc == 0 && !options->dry_run)

@@ -29,7 +29,7 @@ static int declare_file(struct rebuild *r, const struct rebuild_file *file, uint
 		return rc;
 	struct built_file *f = built_at(&e->built, *ret_number);
 	f->dropped = e->options.target && target_is_covered(e->options.target, s->unit, file->path);
-	f->set_owner = f->set_owner && geteuid() == 0;
+	f->set_owner = f->set_owner && e->is_root;
 	s->files += !f->dropped;
 	return 0;
 }

@@ -49,6 +49,7 @@ struct engine {
 	size_t id_count, id_cap;
 	uint64_t window_bytes, switches;
 	uint32_t last_pack;
+	bool is_root;
 	bool sealed; /* nothing more will be declared */
 	bool told;   /* of the first window */
 	struct engine_folder folders[ENGINE_FEW_FILES];

@@ -51,7 +51,7 @@ static int write_piece(struct engine *e, unsigned worker, const struct engine_pi
 		f->on_bytes(f->context, worker, p->offset, plain + p->skip, p->len);
 	progress(e, p->len);
 	/* made is the only piece's to read: with more of them another thread may be making the file. */
-	bool whole = e->sealed && !f->finish && p->len == f->writer.size_bytes && f->pending == 1 && !f->writer.made;
+	bool whole = !f->finish && p->len == f->writer.size_bytes && f->pending == 1 && !f->writer.made;
 	int rc = whole ? write_whole(e, f, plain + p->skip, p->len, err) :
 	                 writer_put(e->writer, &f->writer, p->offset, plain + p->skip, p->len, err);
 	atomic_fetch_sub(&f->pending, 1);
