@@ -39,7 +39,8 @@ static int step(int fd, const char *name, bool follow, bool create, bool *made)
 		return -1;
 	child = open_child(fd, name, follow);
 	if (child >= 0)
-		fchmod(child, 0755); /* whatever the umask: the way to a service's data must be open to it */
+		fchmod(child,
+		    0755); /* whatever the umask: the way to a service's data must be open to it */
 	return child;
 }
 
@@ -62,13 +63,15 @@ static int walk(int root_fd, const char *path, bool follow, bool create, bool st
 		if (child < 0 && errno == ENOENT && stop_at_missing)
 			break;
 		if (child < 0 && errno == ENOENT)
-			return im_fail(err, IM_ENOTFOUND, "folder /%.*s is not there", (int)(p + n - path), path);
+			return im_fail(err, IM_ENOTFOUND, "folder /%.*s is not there",
+			    (int)(p + n - path), path);
 		if (child < 0 && (errno == ELOOP || errno == EXDEV))
-			return im_fail(err, IM_EUSAGE, "/%.*s is a symlink below the target and is not followed; remove it or choose another --to",
+			return im_fail(err, IM_EUSAGE,
+			    "/%.*s is a symlink below the target and is not followed; remove it or choose another --to",
 			    (int)(p + n - path), path);
 		if (child < 0)
-			return im_fail_errno(err, errno == ENOTDIR ? IM_EUSAGE : IM_EIO, errno, "cannot open folder /%.*s",
-			    (int)(p + n - path), path);
+			return im_fail_errno(err, errno == ENOTDIR ? IM_EUSAGE : IM_EIO, errno,
+			    "cannot open folder /%.*s", (int)(p + n - path), path);
 		made_count += made;
 		close(fd);
 		fd = child;
@@ -92,7 +95,8 @@ int beneath_deepest(int root_fd, const char *path, bool follow, int *ret_fd, str
 	return walk(root_fd, path, follow, false, true, ret_fd, NULL, err);
 }
 
-static int remove_tree(int dir_fd, const char *name, const char *keep, unsigned depth, struct im_error *err)
+static int remove_tree(
+    int dir_fd, const char *name, const char *keep, unsigned depth, struct im_error *err)
 {
 	if (!keep && unlinkat(dir_fd, name, 0) == 0)
 		return 0;
@@ -104,7 +108,9 @@ static int remove_tree(int dir_fd, const char *name, const char *keep, unsigned 
 		return im_fail(err, IM_EIO, "cannot remove %s: nested too deeply", name);
 	int fd = im_beneath_open(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	if (fd < 0)
-		return errno == ENOENT ? 0 : im_fail_errno(err, IM_EIO, errno, "cannot remove %s", name);
+		return errno == ENOENT ?
+		    0 :
+		    im_fail_errno(err, IM_EIO, errno, "cannot remove %s", name);
 	fchmod(fd, 0700);
 	IM_CLEANUP(im_auto_closedir) DIR *dir = fdopendir(fd);
 	if (!dir) {
@@ -112,7 +118,8 @@ static int remove_tree(int dir_fd, const char *name, const char *keep, unsigned 
 		return im_fail_errno(err, IM_EIO, errno, "cannot list %s", name);
 	}
 	for (struct dirent *e; (errno = 0, e = readdir(dir));) {
-		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || (keep && !strcmp(e->d_name, keep)))
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") ||
+		    (keep && !strcmp(e->d_name, keep)))
 			continue;
 		int rc = remove_tree(fd, e->d_name, NULL, depth + 1, err);
 		if (rc)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finding, making and removing folders beneath the target without being led out of it (base/beneath.h
- * opens single paths). Unless told otherwise no symlink is followed.
+ * Finding, making and removing folders beneath the target without being led out of it
+ * (base/beneath.h opens single paths). Unless told otherwise no symlink is followed.
  */
 #ifndef IM_RESTORE_BENEATH_H
 #define IM_RESTORE_BENEATH_H

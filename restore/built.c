@@ -54,12 +54,16 @@ static int add_chunk(struct built *b, struct im_error *err)
 	return 0;
 }
 
-int built_add(struct built *b, const struct rebuild_file *file, uint32_t store, int root_fd, uint32_t *ret_number, struct im_error *err)
+int built_add(struct built *b, const struct rebuild_file *file, uint32_t store, int root_fd,
+    uint32_t *ret_number, struct im_error *err)
 {
 	if (!im_beneath_path_valid(file->path))
-		return im_fail(err, IM_ECORRUPT, "the snapshot names a file '%s', which is not a plain path; it is not made", file->path);
+		return im_fail(err, IM_ECORRUPT,
+		    "the snapshot names a file '%s', which is not a plain path; it is not made",
+		    file->path);
 	if (file->size_bytes > INT64_MAX)
-		return im_fail(err, IM_ECORRUPT, "the snapshot gives /%s an impossible size", file->path);
+		return im_fail(
+		    err, IM_ECORRUPT, "the snapshot gives /%s an impossible size", file->path);
 	if (b->count == UINT32_MAX)
 		return im_fail(err, IM_ECORRUPT, "the snapshot holds too many files");
 	if (b->count == b->chunk_count * CHUNK_FILES) {
@@ -72,16 +76,26 @@ int built_add(struct built *b, const struct rebuild_file *file, uint32_t store, 
 		return im_fail(err, IM_ENOMEM, "out of memory for the table of files");
 	struct built_file *f = built_at(b, b->count);
 	*f = (struct built_file){
-		.writer = { .path = path, .root_fd = root_fd, .size_bytes = file->size_bytes, .slot = -1 },
-		.mtime_ns = file->mtime_ns, .mode = file->mode & 07777, .uid = file->uid, .gid = file->gid,
-		.set_owner = file->set_owner, .store = store,
-		.on_bytes = file->on_bytes, .finish = file->finish, .context = file->context,
+		.writer = { .path = path,
+		    .root_fd = root_fd,
+		    .size_bytes = file->size_bytes,
+		    .slot = -1 },
+		.mtime_ns = file->mtime_ns,
+		.mode = file->mode & 07777,
+		.uid = file->uid,
+		.gid = file->gid,
+		.set_owner = file->set_owner,
+		.store = store,
+		.on_bytes = file->on_bytes,
+		.finish = file->finish,
+		.context = file->context,
 	};
 	*ret_number = (uint32_t)b->count++;
 	return 0;
 }
 
-void built_damage(struct built *b, struct built_file *f, uint64_t offset, uint64_t len, const char *text)
+void built_damage(
+    struct built *b, struct built_file *f, uint64_t offset, uint64_t len, const char *text)
 {
 	pthread_mutex_lock(&b->mutex);
 	if (!f->lost_bytes || offset < f->lost_first)
@@ -103,18 +117,22 @@ int built_set_metadata(struct built *b, struct built_file *f, int fd, struct im_
 	}
 	times[0] = times[1] = (struct timespec){ .tv_sec = seconds, .tv_nsec = rest };
 	struct stat st;
-	/* asking is far cheaper than a change that changes nothing: that is journalled all the same */
+	/* asking is far cheaper than a change that changes nothing: that is journalled all the same
+	 */
 	bool is_owner = fstat(fd, &st) == 0 && st.st_uid == f->uid && st.st_gid == f->gid;
 	if (f->set_owner && !is_owner && fchown(fd, f->uid, f->gid)) {
 		if (errno != EPERM)
-			return im_fail_errno(err, IM_EIO, errno, "cannot set the owner of /%s", f->writer.path);
+			return im_fail_errno(
+			    err, IM_EIO, errno, "cannot set the owner of /%s", f->writer.path);
 		f->mode &= 0777; /* never setuid for somebody else */
 		atomic_fetch_add(&b->refused_owners, 1);
 	}
 	if (fchmod(fd, f->mode))
-		return im_fail_errno(err, IM_EIO, errno, "cannot set the mode of /%s", f->writer.path);
+		return im_fail_errno(
+		    err, IM_EIO, errno, "cannot set the mode of /%s", f->writer.path);
 	if (futimens(fd, times))
-		return im_fail_errno(err, IM_EIO, errno, "cannot set the time of /%s", f->writer.path);
+		return im_fail_errno(
+		    err, IM_EIO, errno, "cannot set the time of /%s", f->writer.path);
 	return 0;
 }
 
@@ -138,10 +156,12 @@ static int rename_links(int fd, const struct stat *wanted, unsigned depth, struc
 	for (struct dirent *e; rc == 0 && (e = readdir(dir));) {
 		struct stat st;
 		size_t n = strlen(e->d_name), suffix = strlen(TARGET_DAMAGED_SUFFIX);
-		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") ||
+		    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
 			continue;
 		if (S_ISDIR(st.st_mode)) {
-			auto_close int child = im_beneath_open(fd, e->d_name, O_RDONLY | O_DIRECTORY, 0);
+			auto_close int child = im_beneath_open(
+			    fd, e->d_name, O_RDONLY | O_DIRECTORY, 0);
 			rc = child < 0 ? 0 : rename_links(child, wanted, depth + 1, err);
 		} else if (st.st_ino == wanted->st_ino && st.st_dev == wanted->st_dev &&
 		    (n < suffix || strcmp(e->d_name + n - suffix, TARGET_DAMAGED_SUFFIX))) {
@@ -154,7 +174,8 @@ static int rename_links(int fd, const struct stat *wanted, unsigned depth, struc
 int built_rename_damaged(const struct built_file *f, struct im_error *err)
 {
 	const char *slash = strrchr(f->writer.path, '/');
-	auto_free char *folder = strndup(f->writer.path, slash ? (size_t)(slash - f->writer.path) : 0);
+	auto_free char *folder = strndup(
+	    f->writer.path, slash ? (size_t)(slash - f->writer.path) : 0);
 	const char *name = slash ? slash + 1 : f->writer.path;
 	auto_close int fd = -1;
 	if (!folder)
@@ -164,7 +185,9 @@ int built_rename_damaged(const struct built_file *f, struct im_error *err)
 		return rc;
 	struct stat st;
 	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW))
-		return errno == ENOENT ? 0 : im_fail_errno(err, IM_EIO, errno, "cannot stat damaged /%s", f->writer.path);
+		return errno == ENOENT ?
+		    0 :
+		    im_fail_errno(err, IM_EIO, errno, "cannot stat damaged /%s", f->writer.path);
 	rc = rename_one(fd, name, err);
 	return rc || st.st_nlink < 2 ? rc : rename_links(f->writer.root_fd, &st, 0, err);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The files a restore is making: what the store declared, what was lost of it, and its completion
- * (size, owner, mode, times). Files never move in memory: the writer and running jobs point at them.
+ * (size, owner, mode, times). Files never move in memory: the writer and running jobs point at
+ * them.
  */
 #ifndef IM_RESTORE_BUILT_H
 #define IM_RESTORE_BUILT_H
@@ -25,7 +26,8 @@ struct built_file {
 	_Atomic uint32_t pending; /* pieces not yet written in this window */
 	uint64_t lost_bytes, lost_first;
 	char *damage_text;
-	void (*on_bytes)(void *context, unsigned worker, uint64_t offset, const uint8_t *data, size_t len);
+	void (*on_bytes)(
+	    void *context, unsigned worker, uint64_t offset, const uint8_t *data, size_t len);
 	int (*finish)(void *context, int fd, int parent_fd, const char *name, struct im_error *err);
 	void *context;
 };
@@ -39,10 +41,12 @@ struct built { /* all files of a restore */
 
 void built_init(struct built *b);
 void built_clear(struct built *b);
-int built_add(struct built *b, const struct rebuild_file *file, uint32_t store, int root_fd, uint32_t *ret_number, struct im_error *err);
+int built_add(struct built *b, const struct rebuild_file *file, uint32_t store, int root_fd,
+    uint32_t *ret_number, struct im_error *err);
 struct built_file *built_at(const struct built *b, size_t number);
 /* Notes a loss; the first reason is kept. Any thread. */
-void built_damage(struct built *b, struct built_file *f, uint64_t offset, uint64_t len, const char *text);
+void built_damage(
+    struct built *b, struct built_file *f, uint64_t offset, uint64_t len, const char *text);
 /* Owner, mode and times of an open file. */
 int built_set_metadata(struct built *b, struct built_file *f, int fd, struct im_error *err);
 /* Gives the staged file (and every other hard link to it) its damaged name. */

@@ -72,7 +72,8 @@ static uint32_t base_of(struct engine *e, const struct snapshot *snapshot)
 	return e->pack_total;
 }
 
-static int make_room(struct engine *e, const struct snapshot *snapshot, uint32_t base, struct im_error *err)
+static int make_room(
+    struct engine *e, const struct snapshot *snapshot, uint32_t base, struct im_error *err)
 {
 	struct engine_store **grown = realloc(e->stores, (e->store_count + 1) * sizeof *grown);
 	if (grown)
@@ -88,13 +89,16 @@ static int make_room(struct engine *e, const struct snapshot *snapshot, uint32_t
 	return grown && seen ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
 }
 
-int engine_add(struct engine *e, const struct snapshot *snapshot, json_t *manifest, const char *name, size_t unit,
-    int root_fd, const char *path_filter, size_t *ret_store, struct im_error *err)
+int engine_add(struct engine *e, const struct snapshot *snapshot, json_t *manifest,
+    const char *name, size_t unit, int root_fd, const char *path_filter, size_t *ret_store,
+    struct im_error *err)
 {
 	const char *type = json_string_value(json_object_get(manifest, "type"));
 	const struct store_ops *ops = type ? store_find(type) : NULL;
 	if (!ops || !ops->plan)
-		return im_fail(err, IM_EUSAGE, "store %s is of type '%s', which this imvault does not know", name, type ? type : "?");
+		return im_fail(err, IM_EUSAGE,
+		    "store %s is of type '%s', which this imvault does not know", name,
+		    type ? type : "?");
 	uint32_t base = base_of(e, snapshot);
 	int rc = make_room(e, snapshot, base, err);
 	struct engine_store *s = rc ? NULL : calloc(1, sizeof *s);
@@ -102,8 +106,13 @@ int engine_add(struct engine *e, const struct snapshot *snapshot, json_t *manife
 		free(s);
 		return rc ? rc : im_fail(err, IM_ENOMEM, "out of memory");
 	}
-	s->rebuild = (struct rebuild){ .snapshot = snapshot, .fetcher = e->options.fetcher, .manifest = manifest,
-		.keyring = e->options.vault->keyring, .path_filter = path_filter, .events = e->options.store_events, .root_fd = root_fd };
+	s->rebuild = (struct rebuild){ .snapshot = snapshot,
+		.fetcher = e->options.fetcher,
+		.manifest = manifest,
+		.keyring = e->options.vault->keyring,
+		.path_filter = path_filter,
+		.events = e->options.store_events,
+		.root_fd = root_fd };
 	engine_declare_init(&s->rebuild);
 	s->engine = e;
 	s->ops = ops;
@@ -145,9 +154,12 @@ static int call_finish(struct engine *e, struct built_file *f, int fd, struct im
 	if (!f->finish || f->damaged)
 		return 0;
 	const char *slash = strrchr(f->writer.path, '/');
-	auto_free char *folder = strndup(f->writer.path, slash ? (size_t)(slash - f->writer.path) : 0);
+	auto_free char *folder = strndup(
+	    f->writer.path, slash ? (size_t)(slash - f->writer.path) : 0);
 	auto_close int parent_fd = -1;
-	int rc = folder ? beneath_folder(f->writer.root_fd, folder, false, false, &parent_fd, NULL, err) : im_fail(err, IM_ENOMEM, "out of memory");
+	int rc = folder ?
+	    beneath_folder(f->writer.root_fd, folder, false, false, &parent_fd, NULL, err) :
+	    im_fail(err, IM_ENOMEM, "out of memory");
 	if (rc)
 		return rc;
 	struct im_error why = { 0 };
@@ -183,7 +195,9 @@ int engine_complete(struct engine *e, struct im_error *err)
 int engine_finish(struct engine *e, size_t store, bool failed, struct im_error *err)
 {
 	struct engine_store *s = e->stores[store];
-	int rc = s->planned && s->ops->finish ? s->ops->finish(&s->rebuild, failed || s->failed, err) : 0;
+	int rc = s->planned && s->ops->finish ?
+	    s->ops->finish(&s->rebuild, failed || s->failed, err) :
+	    0;
 	s->planned = false;
 	for (size_t i = 0; i < e->built.count && rc == 0 && !failed; i++) {
 		struct built_file *f = built_at(&e->built, i);
@@ -219,18 +233,22 @@ int engine_sync_few(struct engine *e, bool *ret_done, struct im_error *err)
 	return rc;
 }
 
-static void tell_file_damage(const struct built_file *f, void (*fn)(void *context, const struct engine_damage *d), void *context)
+static void tell_file_damage(const struct built_file *f,
+    void (*fn)(void *context, const struct engine_damage *d), void *context)
 {
 	auto_free char *path = im_format("/%s", f->writer.path);
 	auto_free char *text = f->lost_bytes ?
-	    im_format("%" PRIu64 " of %" PRIu64 " bytes are lost, the first at offset %" PRIu64 ": %s", f->lost_bytes, f->writer.size_bytes,
-	        f->lost_first, f->damage_text ? f->damage_text : "unknown") :
+	    im_format("%" PRIu64 " of %" PRIu64 " bytes are lost, the first at offset %" PRIu64
+		      ": %s",
+		f->lost_bytes, f->writer.size_bytes, f->lost_first,
+		f->damage_text ? f->damage_text : "unknown") :
 	    im_format("%s", f->damage_text ? f->damage_text : "damaged");
 	struct engine_damage d = { path, text };
 	fn(context, &d);
 }
 
-void engine_each_damage(const struct engine *e, size_t store, void (*fn)(void *context, const struct engine_damage *d), void *context)
+void engine_each_damage(const struct engine *e, size_t store,
+    void (*fn)(void *context, const struct engine_damage *d), void *context)
 {
 	const struct engine_store *s = e->stores[store];
 	for (size_t i = 0; i < s->damaged_map_count; i++)
@@ -255,7 +273,8 @@ uint64_t engine_damage_count(const struct engine *e, size_t store)
 	return n;
 }
 
-void engine_store_stats(const struct engine *e, size_t store, uint64_t *ret_files, uint64_t *ret_bytes)
+void engine_store_stats(
+    const struct engine *e, size_t store, uint64_t *ret_files, uint64_t *ret_bytes)
 {
 	*ret_files = e->stores[store]->files;
 	*ret_bytes = e->stores[store]->bytes;

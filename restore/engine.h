@@ -23,32 +23,38 @@ struct engine_options {
 	bool dry_run;            /* count, fetch nothing */
 	bool check_ids;          /* compare chunks with their ids */
 	uint64_t total_bytes;    /* for progress; 0: unknown */
-	/* Once, before anything is fetched; not in a dry run. all: everything is planned, so the figures are final. */
+	/* Once, before anything is fetched; not in a dry run. all: everything is planned, so the
+	 * figures are final. */
 	void (*first_window)(void *context, bool all);
 	void *context;
 };
 
 struct engine_stats {
 	struct fetch_stats fetch;
-	uint64_t files, planned_bytes, read_bytes_planned, packs, fetch_us, write_us, refused_owners;
+	uint64_t files, planned_bytes, read_bytes_planned, packs, fetch_us, write_us,
+	    refused_owners;
 };
 
 int engine_new(const struct engine_options *options, struct engine **ret, struct im_error *err);
 void engine_free(struct engine *e);
 
 /* A store to rebuild; everything is borrowed until engine_free. unit: of the target. */
-int engine_add(struct engine *e, const struct snapshot *snapshot, json_t *manifest, const char *name, size_t unit,
-    int root_fd, const char *path_filter, size_t *ret_store, struct im_error *err);
-/* Lets the store declare what it has. A failure harms this store only: its pieces are not fetched. */
+int engine_add(struct engine *e, const struct snapshot *snapshot, json_t *manifest,
+    const char *name, size_t unit, int root_fd, const char *path_filter, size_t *ret_store,
+    struct im_error *err);
+/* Lets the store declare what it has. A failure harms this store only: its pieces are not fetched.
+ */
 int engine_plan(struct engine *e, size_t store, struct im_error *err);
 /* Fetches and writes everything still due. */
 int engine_fetch(struct engine *e, struct im_error *err);
-/* Gives every file its size, owner, mode and time; calls files' finish. A finish that finds damage harms its file only. */
+/* Gives every file its size, owner, mode and time; calls files' finish. A finish that finds damage
+ * harms its file only. */
 int engine_complete(struct engine *e, struct im_error *err);
 /* The store's own finish, and the names of its damaged files. */
 int engine_finish(struct engine *e, size_t store, bool failed, struct im_error *err);
 
-/* Makes what was restored durable file by file, if it is not much; *ret_done false: it is, sync the file system. After finish, before publishing. */
+/* Makes what was restored durable file by file, if it is not much; *ret_done false: it is, sync the
+ * file system. After finish, before publishing. */
 int engine_sync_few(struct engine *e, bool *ret_done, struct im_error *err);
 
 struct engine_damage {
@@ -56,11 +62,15 @@ struct engine_damage {
 	const char *text;
 };
 /* Calls fn for each damage of the store. */
-void engine_each_damage(const struct engine *e, size_t store, void (*fn)(void *context, const struct engine_damage *d), void *context);
+void engine_each_damage(const struct engine *e, size_t store,
+    void (*fn)(void *context, const struct engine_damage *d), void *context);
 uint64_t engine_damage_count(const struct engine *e, size_t store);
-void engine_store_stats(const struct engine *e, size_t store, uint64_t *ret_files, uint64_t *ret_bytes);
+void engine_store_stats(
+    const struct engine *e, size_t store, uint64_t *ret_files, uint64_t *ret_bytes);
 void engine_get_stats(const struct engine *e, struct engine_stats *ret);
-/* A few MB of what is planned, read and decoded but not written: bytes per second of plain and stored, for the forecast. */
-int engine_sample(struct engine *e, double *ret_plain_rate, double *ret_read_rate, struct im_error *err);
+/* A few MB of what is planned, read and decoded but not written: bytes per second of plain and
+ * stored, for the forecast. */
+int engine_sample(
+    struct engine *e, double *ret_plain_rate, double *ret_read_rate, struct im_error *err);
 
 #endif

@@ -20,7 +20,8 @@ enum {
 	WINDOW_SWITCHES = 16       /* from pack to pack: more than this is no sequential plan */
 };
 
-static int declare_file(struct rebuild *r, const struct rebuild_file *file, uint32_t *ret_number, struct im_error *err)
+static int declare_file(
+    struct rebuild *r, const struct rebuild_file *file, uint32_t *ret_number, struct im_error *err)
 {
 	struct engine_store *s = (struct engine_store *)r;
 	struct engine *e = s->engine;
@@ -74,8 +75,8 @@ static bool is_aligned(const struct built_file *f, uint64_t offset, uint32_t len
 	return offset % 4096 == 0 && (len % 4096 == 0 || offset + len == f->writer.size_bytes);
 }
 
-static int add_piece(struct engine_store *s, struct built_file *f, const struct engine_piece *p, enum entry_type type, const struct im_ref *ref,
-    const uint8_t id[32], struct im_error *err)
+static int add_piece(struct engine_store *s, struct built_file *f, const struct engine_piece *p,
+    enum entry_type type, const struct im_ref *ref, const uint8_t id[32], struct im_error *err)
 {
 	struct engine *e = s->engine;
 	int rc = e->piece_count == e->piece_cap ? grow_pieces(e, err) : 0;
@@ -104,28 +105,36 @@ static int add_piece(struct engine_store *s, struct built_file *f, const struct 
 	f->pending++;
 	s->bytes += p->len;
 	e->stats.planned_bytes += p->len;
-	bool full = e->piece_count >= WINDOW_PIECES || (e->window_bytes >= WINDOW_BYTES && e->switches > WINDOW_SWITCHES);
+	bool full = e->piece_count >= WINDOW_PIECES ||
+	    (e->window_bytes >= WINDOW_BYTES && e->switches > WINDOW_SWITCHES);
 	return full ? engine_window(e, err) : 0;
 }
 
-static int declare_piece(struct rebuild *r, uint32_t file, uint64_t file_offset, uint32_t len, enum entry_type type,
-    const struct im_ref *ref, uint32_t skip, const uint8_t id[32], struct im_error *err)
+static int declare_piece(struct rebuild *r, uint32_t file, uint64_t file_offset, uint32_t len,
+    enum entry_type type, const struct im_ref *ref, uint32_t skip, const uint8_t id[32],
+    struct im_error *err)
 {
 	struct engine_store *s = (struct engine_store *)r;
 	struct engine *e = s->engine;
 	struct built_file *f = file < e->built.count ? built_at(&e->built, file) : NULL;
 	if (!f || f->store != s->number)
-		return im_fail(err, IM_EFAIL, "store %s declared a piece of a file it did not declare", s->name);
+		return im_fail(err, IM_EFAIL,
+		    "store %s declared a piece of a file it did not declare", s->name);
 	if (f->dropped || len == 0)
 		return 0;
 	if (file_offset > f->writer.size_bytes || len > f->writer.size_bytes - file_offset)
-		return im_fail(err, IM_ECORRUPT, "the map of /%s reaches beyond its end", f->writer.path);
+		return im_fail(
+		    err, IM_ECORRUPT, "the map of /%s reaches beyond its end", f->writer.path);
 	const struct pack_info *pack = snapshot_pack(r->snapshot, ref->pack);
 	if (!pack || skip > ref->plain || len > ref->plain - skip) {
-		built_damage(&e->built, f, file_offset, len, pack ? "its map points outside an entry" : "its map names a pack the snapshot does not have");
+		built_damage(&e->built, f, file_offset, len,
+		    pack ? "its map points outside an entry" :
+			   "its map names a pack the snapshot does not have");
 		return 0;
 	}
-	struct engine_piece p = { .offset = file_offset, .file = file, .len = len, .skip = skip, .id = ENGINE_NO_ID };
+	struct engine_piece p = {
+		.offset = file_offset, .file = file, .len = len, .skip = skip, .id = ENGINE_NO_ID
+	};
 	return add_piece(s, f, &p, type, ref, id, err);
 }
 
@@ -144,7 +153,9 @@ static int declare_folder(struct rebuild *r, const char *path, struct im_error *
 {
 	struct engine_store *s = (struct engine_store *)r;
 	if (!im_beneath_path_valid(path))
-		return im_fail(err, IM_ECORRUPT, "the snapshot names a folder '%s', which is not a plain path; it is not made", path);
+		return im_fail(err, IM_ECORRUPT,
+		    "the snapshot names a folder '%s', which is not a plain path; it is not made",
+		    path);
 	if (s->engine->options.dry_run)
 		return 0;
 	keep_folder(s->engine, r->root_fd, path);

@@ -32,7 +32,8 @@ static void progress(struct engine *e, uint64_t len)
 }
 
 /* A small file that came in one piece is finished at once. */
-static int write_whole(struct engine *e, struct built_file *f, const uint8_t *data, size_t len, struct im_error *err)
+static int write_whole(
+    struct engine *e, struct built_file *f, const uint8_t *data, size_t len, struct im_error *err)
 {
 	auto_close int fd = -1;
 	int rc = writer_put_whole(e->writer, &f->writer, data, len, &fd, err);
@@ -42,7 +43,8 @@ static int write_whole(struct engine *e, struct built_file *f, const uint8_t *da
 	return rc;
 }
 
-static int write_piece(struct engine *e, unsigned worker, const struct engine_piece *p, const uint8_t *plain, struct im_error *err)
+static int write_piece(struct engine *e, unsigned worker, const struct engine_piece *p,
+    const uint8_t *plain, struct im_error *err)
 {
 	struct built_file *f = built_at(&e->built, p->file);
 	if (f->dropped)
@@ -50,8 +52,10 @@ static int write_piece(struct engine *e, unsigned worker, const struct engine_pi
 	if (f->on_bytes)
 		f->on_bytes(f->context, worker, p->offset, plain + p->skip, p->len);
 	progress(e, p->len);
-	/* made is the only piece's to read: with more of them another thread may be making the file. */
-	bool whole = !f->finish && p->len == f->writer.size_bytes && f->pending == 1 && !f->writer.made;
+	/* made is the only piece's to read: with more of them another thread may be making the
+	 * file. */
+	bool whole = !f->finish && p->len == f->writer.size_bytes && f->pending == 1 &&
+	    !f->writer.made;
 	int rc = whole ? write_whole(e, f, plain + p->skip, p->len, err) :
 	                 writer_put(e->writer, &f->writer, p->offset, plain + p->skip, p->len, err);
 	atomic_fetch_sub(&f->pending, 1);
@@ -65,7 +69,8 @@ static void lose(struct engine *e, const struct engine_piece *p, const char *tex
 	atomic_fetch_sub(&f->pending, 1);
 }
 
-static int sink(void *context, unsigned worker, const struct fetch_item *items, size_t count, const uint8_t *plain, size_t len, struct im_error *err)
+static int sink(void *context, unsigned worker, const struct fetch_item *items, size_t count,
+    const uint8_t *plain, size_t len, struct im_error *err)
 {
 	struct engine *e = context;
 	uint8_t id[32];
@@ -87,7 +92,8 @@ static int sink(void *context, unsigned worker, const struct fetch_item *items, 
 	return 0;
 }
 
-static int on_damage(void *context, const struct fetch_item *items, size_t count, const struct im_error *why, struct im_error *err)
+static int on_damage(void *context, const struct fetch_item *items, size_t count,
+    const struct im_error *why, struct im_error *err)
 {
 	struct engine *e = context;
 	(void)err;
@@ -182,19 +188,22 @@ int engine_window(struct engine *e, struct im_error *err)
 	return rc;
 }
 
-static int drop_sample(void *context, unsigned worker, const struct fetch_item *items, size_t count, const uint8_t *plain, size_t len, struct im_error *err)
+static int drop_sample(void *context, unsigned worker, const struct fetch_item *items, size_t count,
+    const uint8_t *plain, size_t len, struct im_error *err)
 {
 	(void)context, (void)worker, (void)items, (void)count, (void)plain, (void)len, (void)err;
 	return 0;
 }
 
-static int drop_sample_damage(void *context, const struct fetch_item *items, size_t count, const struct im_error *why, struct im_error *err)
+static int drop_sample_damage(void *context, const struct fetch_item *items, size_t count,
+    const struct im_error *why, struct im_error *err)
 {
 	(void)context, (void)items, (void)count, (void)why, (void)err;
 	return 0;
 }
 
-int engine_sample(struct engine *e, double *ret_plain_rate, double *ret_read_rate, struct im_error *err)
+int engine_sample(
+    struct engine *e, double *ret_plain_rate, double *ret_read_rate, struct im_error *err)
 {
 	struct fetch_plan plan = { .items = e->sample, .count = e->sample_count, .pack_of = pack_of,
 		.sink = drop_sample, .damage = drop_sample_damage, .context = e };

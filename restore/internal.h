@@ -17,7 +17,8 @@ struct restore_pick { /* a store to restore; row i of the result's stores */
 	const char *path_filter; /* strictly below the store's path, or NULL */
 	const char *unit_path;
 	size_t unit, engine_store;
-	bool added, planned, failed, damaged; /* added: the engine knows it; planned: its finish is due */
+	bool added, planned, failed,
+	    damaged; /* added: the engine knows it; planned: its finish is due */
 };
 
 struct restore_job {
@@ -42,17 +43,20 @@ int restore_choose(struct restore_job *job, struct im_error *err);
 int restore_pick_stores(struct restore_job *job, struct im_error *err);
 
 /* report.c */
-void restore_warn(struct restore_job *job, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void restore_warn(struct restore_job *job, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 /* Puts code into job->worst unless something worse is there. */
 void restore_worst(struct restore_job *job, int code);
 void restore_phase_begin(struct restore_job *job, const char *name);
-struct restore_phase *restore_phase_add(struct restore_job *job, const char *name, int64_t us, uint64_t bytes);
+struct restore_phase *restore_phase_add(
+    struct restore_job *job, const char *name, int64_t us, uint64_t bytes);
 int restore_add_rows(struct restore_job *job, struct im_error *err);
 void restore_row(struct restore_job *job, size_t pick, const char *status, const char *text);
 void restore_report_damage(struct restore_job *job, size_t pick);
 void restore_forecast(struct restore_job *job);
 
-/* start.c: runs the command; *ret_status is its wait status. IM_EFAIL with the end of its output if it fails. */
+/* start.c: runs the command; *ret_status is its wait status. IM_EFAIL with the end of its output if
+ * it fails. */
 int restore_start(const char *command, const char *target, int *ret_status, struct im_error *err);
 
 #endif

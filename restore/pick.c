@@ -26,12 +26,14 @@ static bool wants_latest(const struct restore_request *q)
 int restore_choose(struct restore_job *job, struct im_error *err)
 {
 	const struct restore_request *q = job->request;
-	int rc = snapshot_choose(q->vault->storage, q->vault->keyring, q->node, q->at ? q->at : "latest", note, job, &job->snapshot, err);
+	int rc = snapshot_choose(q->vault->storage, q->vault->keyring, q->node,
+	    q->at ? q->at : "latest", note, job, &job->snapshot, err);
 	if (rc)
 		return rc;
 	struct snapshot *s = job->snapshot;
 	if (!s->record.private_part)
-		return im_fail(err, IM_EKEY, "this key cannot read the snapshot's content; restore needs the restore key");
+		return im_fail(err, IM_EKEY,
+		    "this key cannot read the snapshot's content; restore needs the restore key");
 	struct restore_result *r = job->result;
 	const char *slash = strrchr(s->object, '/');
 	r->node = strdup(s->node);
@@ -42,7 +44,8 @@ int restore_choose(struct restore_job *job, struct im_error *err)
 	r->instant_reached_ms = s->time_ms;
 	r->rpo_ms = job->start_wall_ms > s->time_ms ? job->start_wall_ms - s->time_ms : 0;
 	const char *tier = json_string_value(json_object_get(s->record.meta, "tier"));
-	r->rto_ms = q->rto_ms ? q->rto_ms : json_integer_value(json_object_get(s->record.meta, "rto_ms"));
+	r->rto_ms = q->rto_ms ? q->rto_ms :
+				json_integer_value(json_object_get(s->record.meta, "rto_ms"));
 	if (r->rto_ms <= 0)
 		r->rto_ms = tier ? im_tier_rto_ms(tier) : 0;
 	return 0;
@@ -70,7 +73,8 @@ static bool is_named(const struct restore_request *q, const char *name)
 	return !q->stores || !q->stores[0];
 }
 
-/* The deepest store that holds the path asked for; what else holds it left that part to this one. */
+/* The deepest store that holds the path asked for; what else holds it left that part to this one.
+ */
 static const char *deepest_holder(const struct restore_request *q, json_t *stores)
 {
 	const char *best = NULL;
@@ -78,7 +82,8 @@ static const char *deepest_holder(const struct restore_request *q, json_t *store
 	json_t *row;
 	json_array_foreach(stores, i, row) {
 		const char *path = text_of(row, "path");
-		if (*path && is_named(q, text_of(row, "name")) && holds(path, q->path) && (!best || strlen(path) > strlen(best)))
+		if (*path && is_named(q, text_of(row, "name")) && holds(path, q->path) &&
+		    (!best || strlen(path) > strlen(best)))
 			best = path;
 	}
 	return best;
@@ -93,7 +98,8 @@ static int check_names(const struct restore_job *job, json_t *stores, struct im_
 		json_array_foreach(stores, i, row)
 			found |= strcmp(text_of(row, "name"), job->request->stores[n]) == 0;
 		if (!found)
-			return im_fail(err, IM_EUSAGE, "snapshot %s of node %s has no store '%s'; imvault list shows what it has",
+			return im_fail(err, IM_EUSAGE,
+			    "snapshot %s of node %s has no store '%s'; imvault list shows what it has",
 			    job->result->snapshot, job->result->node, job->request->stores[n]);
 	}
 	return 0;
@@ -117,7 +123,9 @@ static int find_older(struct restore_job *job, struct restore_pick *p, struct im
 		struct snapshot *s = NULL;
 		struct im_error why = { 0 };
 		rc = im_interrupt_check(err);
-		if (rc == 0 && snapshot_read(v->storage, v->keyring, &list.items[i], &s, &why) == 0 && s->record.private_part && is_ok(s, p->name))
+		if (rc == 0 &&
+		    snapshot_read(v->storage, v->keyring, &list.items[i], &s, &why) == 0 &&
+		    s->record.private_part && is_ok(s, p->name))
 			p->older = s;
 		else
 			snapshot_free(s);
@@ -126,20 +134,25 @@ static int find_older(struct restore_job *job, struct restore_pick *p, struct im
 	return rc;
 }
 
-static int use_older(struct restore_job *job, struct restore_pick *p, const char *reason, struct im_error *err)
+static int use_older(
+    struct restore_job *job, struct restore_pick *p, const char *reason, struct im_error *err)
 {
 	int rc = wants_latest(job->request) ? find_older(job, p, err) : 0;
 	if (rc)
 		return rc;
 	restore_worst(job, IM_EPARTIAL);
 	if (!p->older) {
-		restore_warn(job, "store %s is not in snapshot %" PRIu64 ": %s", p->name, job->snapshot->seq, reason);
+		restore_warn(job, "store %s is not in snapshot %" PRIu64 ": %s", p->name,
+		    job->snapshot->seq, reason);
 		p->failed = job->bad = true;
 		return 0;
 	}
 	char instant[IM_INSTANT_BYTES];
-	restore_warn(job, "store %s is not in snapshot %" PRIu64 " (%s); it comes from snapshot %" PRIu64 " of %s", p->name,
-	    job->snapshot->seq, reason, p->older->seq, im_instant_format(instant, p->older->time_ms));
+	restore_warn(job,
+	    "store %s is not in snapshot %" PRIu64 " (%s); it comes from snapshot %" PRIu64
+	    " of %s",
+	    p->name, job->snapshot->seq, reason, p->older->seq,
+	    im_instant_format(instant, p->older->time_ms));
 	p->snapshot = p->older;
 	p->manifest = snapshot_manifest(p->older, p->name);
 	return 0;
@@ -149,7 +162,9 @@ static int pick_one(struct restore_job *job, json_t *row, struct im_error *err)
 {
 	struct restore_pick *p = &job->picks[job->pick_count++];
 	const struct restore_request *q = job->request;
-	*p = (struct restore_pick){ .name = text_of(row, "name"), .type = text_of(row, "type"), .path = text_of(row, "path"),
+	*p = (struct restore_pick){ .name = text_of(row, "name"),
+		.type = text_of(row, "type"),
+		.path = text_of(row, "path"),
 		.snapshot = job->snapshot };
 	p->manifest = snapshot_manifest(job->snapshot, p->name);
 	if (strcmp(text_of(row, "status"), "ok") != 0 || !p->manifest) {
@@ -199,6 +214,7 @@ int restore_pick_stores(struct restore_job *job, struct im_error *err)
 	if (!job->pick_count && q->path)
 		return im_fail(err, IM_ENOTFOUND, "%s is in no store of this snapshot", q->path);
 	if (!job->pick_count)
-		return im_fail(err, IM_ENOTFOUND, "snapshot %s holds no store", job->result->snapshot);
+		return im_fail(
+		    err, IM_ENOTFOUND, "snapshot %s holds no store", job->result->snapshot);
 	return 0;
 }

@@ -20,14 +20,16 @@ enum { XATTR_LIST_BYTES = 65536, ASIDE_TRIES = 1000 };
 
 typedef int child_fn(void *context, int dir_fd, const char *name, struct im_error *err);
 
-static int each_child(int dir_fd, const char *ignore, child_fn *fn, void *context, struct im_error *err)
+static int each_child(
+    int dir_fd, const char *ignore, child_fn *fn, void *context, struct im_error *err)
 {
 	int copy = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	IM_CLEANUP(im_auto_closedir) DIR *dir = copy < 0 ? NULL : fdopendir(copy);
 	if (!dir)
 		return im_fail_errno(err, IM_EIO, errno, "cannot list a folder of the target");
 	for (struct dirent *e; (errno = 0, e = readdir(dir));) {
-		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || (ignore && !strcmp(e->d_name, ignore)))
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") ||
+		    (ignore && !strcmp(e->d_name, ignore)))
 			continue;
 		int rc = fn(context, dir_fd, e->d_name, err);
 		if (rc)
@@ -42,13 +44,15 @@ static int stop_at_first(void *context, int dir_fd, const char *name, struct im_
 	return strcmp(name, PLACE_LOST_FOUND) != 0; /* that belongs to the file system */
 }
 
-int place_look(int dir_fd, const char *name, const char *ignore, enum place_state *ret, struct im_error *err)
+int place_look(
+    int dir_fd, const char *name, const char *ignore, enum place_state *ret, struct im_error *err)
 {
 	struct stat st;
 	*ret = PLACE_TAKEN;
 	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW)) {
 		if (errno != ENOENT)
-			return im_fail_errno(err, IM_EIO, errno, "cannot look at %s in the target", name);
+			return im_fail_errno(
+			    err, IM_EIO, errno, "cannot look at %s in the target", name);
 		*ret = PLACE_FREE;
 		return 0;
 	}
@@ -72,18 +76,21 @@ bool place_is_mount(int dir_fd, const char *name)
 	    S_ISDIR(sx.stx_mode) && (sx.stx_attributes & STATX_ATTR_MOUNT_ROOT);
 }
 
-int place_move_aside(int dir_fd, const char *name, const char *stamp, char *ret_name, struct im_error *err)
+int place_move_aside(
+    int dir_fd, const char *name, const char *stamp, char *ret_name, struct im_error *err)
 {
 	for (int i = 1; i < ASIDE_TRIES; i++) {
 		char tail[64], fresh[NAME_MAX + 1];
-		int n = snprintf(tail, sizeof tail, i == 1 ? ".before-restore-%s" : ".before-restore-%s-%d", stamp, i);
+		int n = snprintf(tail, sizeof tail,
+		    i == 1 ? ".before-restore-%s" : ".before-restore-%s-%d", stamp, i);
 		snprintf(fresh, sizeof fresh, "%.*s%s", NAME_MAX - n, name, tail);
 		if (renameat2(dir_fd, name, dir_fd, fresh, RENAME_NOREPLACE) == 0) {
 			strcpy(ret_name, fresh);
 			return 0;
 		}
 		if (errno != EEXIST)
-			return im_fail_errno(err, IM_EIO, errno, "cannot move %s aside to %s", name, fresh);
+			return im_fail_errno(
+			    err, IM_EIO, errno, "cannot move %s aside to %s", name, fresh);
 	}
 	return im_fail(err, IM_EIO, "cannot move %s aside: too many older ones", name);
 }
@@ -100,8 +107,9 @@ static int move_child(void *context, int dir_fd, const char *name, struct im_err
 	if (!strcmp(name, PLACE_LOST_FOUND) && fstatat(to_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		return 0;
 	if (renameat2(dir_fd, name, to_fd, name, RENAME_NOREPLACE))
-		return errno == EEXIST ? im_fail(err, IM_EUSAGE, "%s appeared in the target meanwhile", name) :
-		                         im_fail_errno(err, IM_EIO, errno, "cannot move %s", name);
+		return errno == EEXIST ?
+		    im_fail(err, IM_EUSAGE, "%s appeared in the target meanwhile", name) :
+		    im_fail_errno(err, IM_EIO, errno, "cannot move %s", name);
 	return 0;
 }
 
@@ -113,11 +121,13 @@ static int move_aside_child(void *context, int dir_fd, const char *name, struct 
 	return move_child(context, dir_fd, name, err);
 }
 
-int place_move_children_aside(int dir_fd, const char *ignore, const char *stamp, char *ret_name, struct im_error *err)
+int place_move_children_aside(
+    int dir_fd, const char *ignore, const char *stamp, char *ret_name, struct im_error *err)
 {
 	int made = -1;
 	for (int i = 1; i < ASIDE_TRIES && made; i++) {
-		snprintf(ret_name, NAME_MAX + 1, i == 1 ? "before-restore-%s" : "before-restore-%s-%d", stamp, i);
+		snprintf(ret_name, NAME_MAX + 1,
+		    i == 1 ? "before-restore-%s" : "before-restore-%s-%d", stamp, i);
 		made = mkdirat(dir_fd, ret_name, 0700);
 		if (made && errno != EEXIST)
 			break;
@@ -143,11 +153,14 @@ int place_put(int from_fd, const char *from, int to_fd, const char *to, struct i
 	if (renameat2(from_fd, from, to_fd, to, flags) == 0)
 		return 0;
 	if (errno == EEXIST || errno == ENOTEMPTY)
-		return im_fail(err, IM_EUSAGE, "%s appeared in the target meanwhile; what was restored is not put over it", to);
+		return im_fail(err, IM_EUSAGE,
+		    "%s appeared in the target meanwhile; what was restored is not put over it",
+		    to);
 	return im_fail_errno(err, IM_EIO, errno, "cannot give %s its final name", to);
 }
 
-/* Best effort for attributes: what the file system refuses was warned about when the store set it. */
+/* Best effort for attributes: what the file system refuses was warned about when the store set it.
+ */
 static void copy_attributes(int from_fd, int to_fd)
 {
 	auto_free char *names = malloc(XATTR_LIST_BYTES), *value = malloc(XATTR_LIST_BYTES);
@@ -168,10 +181,12 @@ int place_put_children(int from_fd, int to_fd, struct im_error *err)
 	if (rc)
 		return rc;
 	if (fchown(to_fd, st.st_uid, st.st_gid) && errno != EPERM)
-		return im_fail_errno(err, IM_EIO, errno, "cannot set the owner of a restored folder");
+		return im_fail_errno(
+		    err, IM_EIO, errno, "cannot set the owner of a restored folder");
 	copy_attributes(from_fd, to_fd);
 	struct timespec times[2] = { st.st_atim, st.st_mtim };
 	if (fchmod(to_fd, st.st_mode & 07777) || futimens(to_fd, times))
-		return im_fail_errno(err, IM_EIO, errno, "cannot set the mode of a restored folder");
+		return im_fail_errno(
+		    err, IM_EIO, errno, "cannot set the mode of a restored folder");
 	return 0;
 }

@@ -35,7 +35,8 @@ void restore_warn(struct restore_job *job, const char *format, ...)
 
 void restore_worst(struct restore_job *job, int code)
 {
-	static const int order[] = { IM_ECORRUPT, IM_EDIFFERENT, IM_EPARTIAL, IM_EFAIL, IM_EMISSED };
+	static const int order[] = { IM_ECORRUPT, IM_EDIFFERENT, IM_EPARTIAL, IM_EFAIL,
+		IM_EMISSED };
 	for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
 		if (job->worst == order[i])
 			return;
@@ -53,12 +54,15 @@ void restore_phase_begin(struct restore_job *job, const char *name)
 		ev->phase(ev->context, name);
 }
 
-struct restore_phase *restore_phase_add(struct restore_job *job, const char *name, int64_t us, uint64_t bytes)
+struct restore_phase *restore_phase_add(
+    struct restore_job *job, const char *name, int64_t us, uint64_t bytes)
 {
 	struct restore_result *r = job->result;
 	IM_CHECK(r->phase_count < sizeof r->phases / sizeof *r->phases);
 	struct restore_phase *p = &r->phases[r->phase_count++];
-	*p = (struct restore_phase){ .name = name, .ms = us > 0 ? (us + 500) / 1000 : 0, .bytes = bytes };
+	*p = (struct restore_phase){
+		.name = name, .ms = us > 0 ? (us + 500) / 1000 : 0, .bytes = bytes
+	};
 	return p;
 }
 
@@ -71,8 +75,11 @@ int restore_add_rows(struct restore_job *job, struct im_error *err)
 	for (size_t i = 0; i < job->pick_count; i++) {
 		const struct restore_pick *p = &job->picks[i];
 		struct restore_store *row = &r->stores[r->store_count++];
-		*row = (struct restore_store){ .name = strdup(p->name), .type = strdup(p->type), .status = "failed",
-			.path = job->target ? target_place(job->target, p->unit_path) : strdup(p->unit_path) };
+		*row = (struct restore_store){ .name = strdup(p->name),
+			.type = strdup(p->type),
+			.status = "failed",
+			.path = job->target ? target_place(job->target, p->unit_path) :
+					      strdup(p->unit_path) };
 		if (!row->name || !row->type || !row->path)
 			return im_fail(err, IM_ENOMEM, "out of memory");
 	}
@@ -108,7 +115,8 @@ static void take_damage(void *context, const struct engine_damage *d)
 		r->damaged = grown;
 	}
 	auto_free char *place = d->path ? target_place(c->job->target, d->path) : NULL;
-	r->damaged[r->damaged_count++] = (struct restore_damage){ .store = strdup(c->store), .text = strdup(d->text),
+	r->damaged[r->damaged_count++] = (struct restore_damage){ .store = strdup(c->store),
+		.text = strdup(d->text),
 		.path = place ? im_format("%s" TARGET_DAMAGED_SUFFIX, place) : NULL };
 }
 
@@ -128,10 +136,12 @@ void restore_forecast(struct restore_job *job)
 	double plain_rate, read_rate;
 	struct im_error why = { 0 };
 	engine_get_stats(job->engine, &stats);
-	if (engine_sample(job->engine, &plain_rate, &read_rate, &why) || plain_rate < 1 || !stats.planned_bytes)
+	if (engine_sample(job->engine, &plain_rate, &read_rate, &why) || plain_rate < 1 ||
+	    !stats.planned_bytes)
 		return;
 	/* writing runs beside decoding but takes its share of the processors */
-	double ms = (double)stats.planned_bytes * 1000 / plain_rate * 1.4 + (double)stats.files * FILE_US / 1000 + SYNC_MS;
+	double ms = (double)stats.planned_bytes * 1000 / plain_rate * 1.4 +
+	    (double)stats.files * FILE_US / 1000 + SYNC_MS;
 	const char *level = job->request->check_level;
 	if (!level || strcmp(level, "none") != 0)
 		for (size_t i = 0; i < r->store_count; i++)

@@ -52,14 +52,17 @@ static int aim(struct restore_job *job, struct im_error *err)
 		struct restore_pick *p = &job->picks[i];
 		const struct store_ops *ops = store_find(p->type);
 		IM_CLEANUP(beside_clear) struct beside_list beside = { 0 };
-		struct im_config_store store = { .name = (char *)p->name, .type = (char *)p->type, .path = (char *)p->path };
+		struct im_config_store store = {
+			.name = (char *)p->name, .type = (char *)p->type, .path = (char *)p->path
+		};
 		if (!p->manifest)
 			continue;
 		if (ops && ops->own_files && !p->path_filter)
 			ops->own_files(&store, take_beside, &beside);
 		if (beside.failed)
 			return im_fail(err, IM_ENOMEM, "out of memory");
-		rc = target_add(job->target, p->unit_path, (const char *const *)beside.paths, beside.count, &p->unit, err);
+		rc = target_add(job->target, p->unit_path, (const char *const *)beside.paths,
+		    beside.count, &p->unit, err);
 		if (rc)
 			im_error_context(err, "store %s", p->name);
 	}
@@ -87,7 +90,9 @@ static int check_space(struct restore_job *job, bool planned, struct im_error *e
 		for (size_t j = 0; j < job->pick_count; j++) {
 			const struct restore_pick *p = &job->picks[j];
 			uint64_t other = 0, ignored;
-			if (!p->manifest || p->failed || target_space(job->target, p->unit, &ignored, &other, NULL) || other != device)
+			if (!p->manifest || p->failed ||
+			    target_space(job->target, p->unit, &ignored, &other, NULL) ||
+			    other != device)
 				continue;
 			bytes = need_of(p);
 			if (planned && p->added)
@@ -95,8 +100,10 @@ static int check_space(struct restore_job *job, bool planned, struct im_error *e
 			need += bytes;
 		}
 		if (need > space)
-			return im_fail(err, IM_ENOSPACE, "restoring needs %s, but only %s are free at %s; free some, or choose another --to DIR",
-			    im_bytes_format(a, sizeof a, need), im_bytes_format(b, sizeof b, space), job->result->stores[i].path);
+			return im_fail(err, IM_ENOSPACE,
+			    "restoring needs %s, but only %s are free at %s; free some, or choose another --to DIR",
+			    im_bytes_format(a, sizeof a, need), im_bytes_format(b, sizeof b, space),
+			    job->result->stores[i].path);
 	}
 	return 0;
 }
@@ -107,18 +114,22 @@ static void take_figures(struct restore_job *job)
 	struct engine_stats stats;
 	engine_get_stats(job->engine, &stats);
 	r->bytes_to_write = stats.planned_bytes;
-	r->bytes_to_read = stats.fetch.read_bytes > stats.read_bytes_planned ? stats.fetch.read_bytes : stats.read_bytes_planned;
+	r->bytes_to_read = stats.fetch.read_bytes > stats.read_bytes_planned ?
+	    stats.fetch.read_bytes :
+	    stats.read_bytes_planned;
 	r->bytes_read = stats.fetch.read_bytes;
 	r->files = r->packs = 0;
 	r->packs = stats.packs;
 	for (size_t i = 0; i < job->pick_count; i++) {
 		if (job->picks[i].planned)
-			engine_store_stats(job->engine, job->picks[i].engine_store, &r->stores[i].files, &r->stores[i].bytes);
+			engine_store_stats(job->engine, job->picks[i].engine_store,
+			    &r->stores[i].files, &r->stores[i].bytes);
 		r->files += r->stores[i].files;
 	}
 }
 
-/* Before anything is fetched. A plan that is made in parts is announced with the snapshot's own sums. */
+/* Before anything is fetched. A plan that is made in parts is announced with the snapshot's own
+ * sums. */
 static void tell_planned(void *context, bool all)
 {
 	struct restore_job *job = context;
@@ -141,12 +152,19 @@ static int make_engine(struct restore_job *job, struct im_error *err)
 {
 	const struct restore_request *q = job->request;
 	job->store_events = (struct store_events){ .warn = store_warn, .context = job };
-	struct engine_options o = { .vault = q->vault, .events = q->events, .store_events = &job->store_events, .target = q->dry_run ? NULL : job->target,
-		.dry_run = q->dry_run, .check_ids = true, .first_window = tell_planned, .context = job };
+	struct engine_options o = { .vault = q->vault,
+		.events = q->events,
+		.store_events = &job->store_events,
+		.target = q->dry_run ? NULL : job->target,
+		.dry_run = q->dry_run,
+		.check_ids = true,
+		.first_window = tell_planned,
+		.context = job };
 	for (size_t i = 0; i < job->pick_count; i++) {
 		json_t *meta = snapshot_store_meta(job->picks[i].snapshot, job->picks[i].name);
 		if (!job->picks[i].path_filter)
-			o.total_bytes += (uint64_t)json_integer_value(json_object_get(meta, "bytes"));
+			o.total_bytes += (uint64_t)json_integer_value(
+			    json_object_get(meta, "bytes"));
 	}
 	job->total_bytes = o.total_bytes;
 	int rc = fetcher_new(q->vault->storage, q->vault->keyring, &job->fetcher, err);
@@ -157,7 +175,8 @@ static int make_engine(struct restore_job *job, struct im_error *err)
 /* Errors that are one store's own; others end the restore. */
 static bool is_local(int code)
 {
-	return code == IM_ECORRUPT || code == IM_ENOTFOUND || code == IM_EUSAGE || code == IM_EDIFFERENT || code == IM_EKEY;
+	return code == IM_ECORRUPT || code == IM_ENOTFOUND || code == IM_EUSAGE ||
+	    code == IM_EDIFFERENT || code == IM_EKEY;
 }
 
 static int fail_store(struct restore_job *job, size_t i, const struct im_error *why)
@@ -179,7 +198,8 @@ static int plan_store(struct restore_job *job, size_t i, struct im_error *err)
 	if (!p->manifest)
 		return 0;
 	int root_fd = job->request->dry_run ? -1 : target_root_fd(job->target, p->unit);
-	int rc = engine_add(job->engine, p->snapshot, p->manifest, p->name, p->unit, root_fd, p->path_filter, &p->engine_store, &why);
+	int rc = engine_add(job->engine, p->snapshot, p->manifest, p->name, p->unit, root_fd,
+	    p->path_filter, &p->engine_store, &why);
 	if (rc == 0) {
 		p->planned = p->added = true;
 		rc = engine_plan(job->engine, p->engine_store, &why);
@@ -201,7 +221,9 @@ static int plan(struct restore_job *job, struct im_error *err)
 		any |= !job->picks[i].failed;
 	}
 	if (rc == 0 && !any)
-		rc = job->first.code ? im_fail(err, job->first.code, "%s", job->first.text) : im_fail(err, IM_ENOTFOUND, "none of these stores is in the snapshot");
+		rc = job->first.code ?
+		    im_fail(err, job->first.code, "%s", job->first.text) :
+		    im_fail(err, IM_ENOTFOUND, "none of these stores is in the snapshot");
 	engine_get_stats(job->engine, &stats);
 	restore_phase_add(job, "plan", im_monotonic_us() - start - (int64_t)stats.fetch_us, 0);
 	return rc;
@@ -217,9 +239,12 @@ static int fetch(struct restore_job *job, struct im_error *err)
 	rc = engine_fetch(job->engine, err);
 	engine_get_stats(job->engine, &stats);
 	restore_phase_add(job, "fetch", (int64_t)stats.fetch_us, stats.planned_bytes);
-	restore_phase_add(job, "read", (int64_t)stats.fetch.read_us, stats.fetch.read_bytes)->of_threads = true;
-	restore_phase_add(job, "decode", (int64_t)stats.fetch.decode_us, stats.fetch.plain_bytes)->of_threads = true;
-	restore_phase_add(job, "write", (int64_t)stats.write_us, stats.planned_bytes)->of_threads = true;
+	restore_phase_add(job, "read", (int64_t)stats.fetch.read_us, stats.fetch.read_bytes)
+	    ->of_threads = true;
+	restore_phase_add(job, "decode", (int64_t)stats.fetch.decode_us, stats.fetch.plain_bytes)
+	    ->of_threads = true;
+	restore_phase_add(job, "write", (int64_t)stats.write_us, stats.planned_bytes)
+	    ->of_threads = true;
 	job->result->bytes_written = rc ? 0 : stats.planned_bytes;
 	return rc;
 }
@@ -235,7 +260,8 @@ static int finish(struct restore_job *job, struct im_error *err)
 		struct im_error why = { 0 };
 		if (!p->planned)
 			continue;
-		engine_store_stats(job->engine, p->engine_store, &job->result->stores[i].files, &job->result->stores[i].bytes);
+		engine_store_stats(job->engine, p->engine_store, &job->result->stores[i].files,
+		    &job->result->stores[i].bytes);
 		int one = engine_finish(job->engine, p->engine_store, p->failed, &why);
 		p->planned = false;
 		if (one && is_local(one) && !p->failed)
@@ -246,7 +272,10 @@ static int finish(struct restore_job *job, struct im_error *err)
 	struct engine_stats stats;
 	engine_get_stats(job->engine, &stats);
 	if (stats.refused_owners)
-		restore_warn(job, "%" PRIu64 " files belong to the user who restored: only root can give them their owners", stats.refused_owners);
+		restore_warn(job,
+		    "%" PRIu64
+		    " files belong to the user who restored: only root can give them their owners",
+		    stats.refused_owners);
 	restore_phase_add(job, "finish", im_monotonic_us() - start, 0);
 	return rc;
 }
@@ -300,11 +329,13 @@ static void report_damage(struct restore_job *job)
 {
 	for (size_t i = 0; i < job->pick_count; i++) {
 		struct restore_pick *p = &job->picks[i];
-		if (!p->manifest || p->failed || !p->added || !engine_damage_count(job->engine, p->engine_store))
+		if (!p->manifest || p->failed || !p->added ||
+		    !engine_damage_count(job->engine, p->engine_store))
 			continue;
 		p->damaged = job->bad = true;
 		restore_worst(job, IM_ECORRUPT);
-		restore_row(job, i, "damaged", "parts of it could not be read from the vault; see what is damaged");
+		restore_row(job, i, "damaged",
+		    "parts of it could not be read from the vault; see what is damaged");
 		restore_report_damage(job, i);
 	}
 }
@@ -315,7 +346,8 @@ static const char *damaged_inside(const struct restore_job *job, const struct re
 	size_t n = strlen(outer->path);
 	for (size_t i = 0; i < job->pick_count; i++) {
 		const struct restore_pick *p = &job->picks[i];
-		if (p != outer && p->damaged && strncmp(p->path, outer->path, n) == 0 && (n == 1 || p->path[n] == '/'))
+		if (p != outer && p->damaged && strncmp(p->path, outer->path, n) == 0 &&
+		    (n == 1 || p->path[n] == '/'))
 			return p->name;
 	}
 	return NULL;
@@ -336,13 +368,16 @@ static int check_one(struct restore_job *job, size_t i, const char *level, struc
 	if (!p->manifest || p->failed || p->damaged || !ops->check)
 		return 0;
 	if (p->path_filter) {
-		restore_row(job, i, job->result->stores[i].status, "each byte compared; the store as a whole was not restored and is not checked");
+		restore_row(job, i, job->result->stores[i].status,
+		    "each byte compared; the store as a whole was not restored and is not checked");
 		return 0;
 	}
 	auto_free char *text = NULL;
 	const char *inside = damaged_inside(job, p);
 	if (inside) {
-		text = im_format("each byte compared; not checked as a whole, since store %s inside it is damaged", inside);
+		text = im_format(
+		    "each byte compared; not checked as a whole, since store %s inside it is damaged",
+		    inside);
 		restore_row(job, i, job->result->stores[i].status, text);
 		return 0;
 	}
@@ -351,7 +386,8 @@ static int check_one(struct restore_job *job, size_t i, const char *level, struc
 	struct warm *warm = place && need_of(p) ? warm_begin(place) : NULL;
 	json_t *manifest = json_copy(p->manifest);
 	target_each_stranger(job->target, p->unit, add_elsewhere, manifest);
-	int rc = place && manifest ? ops->check(manifest, place, level, &text, &why) : im_fail(&why, IM_ENOMEM, "out of memory");
+	int rc = place && manifest ? ops->check(manifest, place, level, &text, &why) :
+				     im_fail(&why, IM_ENOMEM, "out of memory");
 	json_decref(manifest);
 	warm_end(warm);
 	if (rc == IM_EINTERRUPTED || rc == IM_ENOMEM)
@@ -400,13 +436,15 @@ static int start_service(struct restore_job *job, struct im_error *err)
 		return 0;
 	}
 	if (job->bad) {
-		restore_warn(job, "the service is not started: not everything is back and sound; look at it, then start it yourself");
+		restore_warn(job,
+		    "the service is not started: not everything is back and sound; look at it, then start it yourself");
 		return 0;
 	}
 	restore_phase_begin(job, "start");
 	int64_t start = im_monotonic_us();
 	auto_free char *target = target_place(job->target, "");
-	int rc = restore_start(q->exec_command, target && *target ? target : "/", &r->exec_status, err);
+	int rc = restore_start(
+	    q->exec_command, target && *target ? target : "/", &r->exec_status, err);
 	restore_phase_add(job, "start", im_monotonic_us() - start, 0);
 	if (rc == 0)
 		r->service_ready_ms = elapsed_ms(job);
@@ -424,11 +462,14 @@ static int judge(struct restore_job *job, struct im_error *err)
 	case 0:
 		return 0;
 	case IM_ECORRUPT:
-		return im_fail(err, IM_ECORRUPT, "damage in the vault or in a store: what it harms is named above; everything else is restored");
+		return im_fail(err, IM_ECORRUPT,
+		    "damage in the vault or in a store: what it harms is named above; everything else is restored");
 	case IM_EDIFFERENT:
-		return im_fail(err, IM_EDIFFERENT, "everything is restored, but a check found a difference; see above");
+		return im_fail(err, IM_EDIFFERENT,
+		    "everything is restored, but a check found a difference; see above");
 	case IM_EMISSED:
-		return im_fail(err, IM_EMISSED, "recovered after %s, but the target is %s", im_duration_format(took, sizeof took, r->service_ready_ms),
+		return im_fail(err, IM_EMISSED, "recovered after %s, but the target is %s",
+		    im_duration_format(took, sizeof took, r->service_ready_ms),
 		    im_duration_format(target, sizeof target, r->rto_ms));
 	default:
 		return im_fail(err, job->worst, "restored in part; see above");
@@ -439,7 +480,8 @@ static void take_obstacle(void *context, size_t unit, const char *path)
 {
 	struct restore_job *job = context;
 	for (size_t i = 0; i < job->pick_count; i++)
-		if (job->picks[i].manifest && job->picks[i].unit == unit && !job->result->stores[i].in_the_way)
+		if (job->picks[i].manifest && job->picks[i].unit == unit &&
+		    !job->result->stores[i].in_the_way)
 			job->result->stores[i].in_the_way = strdup(path);
 }
 
@@ -454,7 +496,8 @@ static int plan_only(struct restore_job *job, struct im_error *err)
 	take_figures(job);
 	for (size_t i = 0; i < job->pick_count; i++) {
 		if (!job->picks[i].failed)
-			restore_row(job, i, "planned", job->picks[i].older ? "from an older snapshot" : NULL);
+			restore_row(job, i, "planned",
+			    job->picks[i].older ? "from an older snapshot" : NULL);
 		if (job->picks[i].planned) {
 			struct im_error why = { 0 };
 			engine_finish(job->engine, job->picks[i].engine_store, true, &why);
@@ -531,9 +574,12 @@ static void job_clear(struct restore_job *job, int rc)
 	snapshot_free(job->snapshot);
 }
 
-int restore_run(const struct restore_request *request, struct restore_result *ret, struct im_error *err)
+int restore_run(
+    const struct restore_request *request, struct restore_result *ret, struct im_error *err)
 {
-	*ret = (struct restore_result){ .service_ready_ms = -1, .data_complete_ms = -1, .exec_status = -1 };
+	*ret = (struct restore_result){
+		.service_ready_ms = -1, .data_complete_ms = -1, .exec_status = -1
+	};
 	struct restore_job job = { .request = request, .result = ret, .start_wall_ms = im_now_ms(),
 		.start_us = request->start_us ? request->start_us : im_monotonic_us() };
 	int rc = run(&job, err);

@@ -3,7 +3,8 @@
  * Restore: rebuilds a node's stores from one snapshot and keeps the clock. Everything is built in
  * a hidden folder beside its destination (".NAME.imvault-partial") and gets its final name only
  * when it is whole; what stood there before is moved aside, never deleted. Damage harms only the
- * files it covers: they keep what could be read under NAME.imvault-damaged, all others are complete.
+ * files it covers: they keep what could be read under NAME.imvault-damaged, all others are
+ * complete.
  */
 #ifndef IM_RESTORE_RESTORE_H
 #define IM_RESTORE_RESTORE_H
@@ -16,8 +17,9 @@ struct restore_result;
 
 struct restore_events { /* each may be NULL; progress comes from any thread */
 	void (*phase)(void *context, const char *name); /* begins */
-	/* Once, before content is fetched: the node, the snapshot and the sums in so_far. bytes_to_read 0: not known
-	 * yet (a large plan is made while it is fetched), and the other sums are what the snapshot says. */
+	/* Once, before content is fetched: the node, the snapshot and the sums in so_far.
+	 * bytes_to_read 0: not known yet (a large plan is made while it is fetched), and the other
+	 * sums are what the snapshot says. */
 	void (*planned)(void *context, const struct restore_result *so_far);
 	void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
 	void (*warn)(void *context, const char *text);
@@ -30,28 +32,34 @@ struct restore_request {
 	const char *at;           /* NULL: "latest"; see snapshot_choose */
 	const char *const *stores; /* names, NULL-terminated; NULL: all */
 	const char *path;         /* absolute original path: only it and what is below; NULL: all */
-	const char *to;           /* folder under which the original absolute paths are made; NULL: in place */
+	const char
+	    *to; /* folder under which the original absolute paths are made; NULL: in place */
 	bool overwrite;           /* move aside what is in the way */
-	const char *exec_command; /* run by /bin/sh -c with IMVAULT_TARGET set; its success is "service ready" */
-	bool dry_run;             /* plan and forecast only; writes nothing, and what is in the way is told, not refused */
+	const char *exec_command; /* run by /bin/sh -c with IMVAULT_TARGET set; its success is
+				     "service ready" */
+	bool dry_run; /* plan and forecast only; writes nothing, and what is in the way is told, not
+			 refused */
 	const char *check_level;  /* NULL: "quick"; "full", "none" */
 	int64_t rto_ms;           /* 0: the snapshot's own target */
 	int64_t start_us;         /* im_monotonic_us() when the process began; 0: now */
-	int64_t opened_us;        /* when the vault was open (phase "open" starts at start_us); 0: now */
+	int64_t opened_us; /* when the vault was open (phase "open" starts at start_us); 0: now */
 	const struct restore_events *events;
 };
 
 struct restore_phase {
-	const char *name; /* open, plan, fetch, sync, finish, check, start; within fetch: read, decode, write */
+	const char *name; /* open, plan, fetch, sync, finish, check, start; within fetch: read,
+			     decode, write */
 	int64_t ms;
 	uint64_t bytes;   /* 0: none to speak of */
-	bool of_threads;  /* summed over threads and part of the phase before: not part of the wall-clock sum */
+	bool of_threads; /* summed over threads and part of the phase before: not part of the
+			    wall-clock sum */
 };
 
 struct restore_store {
 	char *name, *type;
 	char *path;         /* where it now is */
-	const char *status; /* "ok", "older" (from an earlier snapshot), "damaged", "different", "failed"; dry run: "planned" */
+	const char *status; /* "ok", "older" (from an earlier snapshot), "damaged", "different",
+			       "failed"; dry run: "planned" */
 	char *text;         /* what the check proved, or what went wrong; may be NULL */
 	uint64_t files, bytes;
 	uint64_t bytes_free; /* dry run: free on its file system */
@@ -93,7 +101,8 @@ struct restore_result {
  * check failed), IM_EPARTIAL (a store is missing or came from an older snapshot), IM_EFAIL (the
  * command failed), IM_EMISSED (all is fine but the target was missed).
  */
-int restore_run(const struct restore_request *request, struct restore_result *ret, struct im_error *err);
+int restore_run(
+    const struct restore_request *request, struct restore_result *ret, struct im_error *err);
 void restore_result_clear(struct restore_result *r);
 
 #endif

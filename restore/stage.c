@@ -22,7 +22,8 @@
 #include <sys/stat.h>
 
 static const char marker_name[] = "marker";
-static const char marker_text[] = "imvault restore in progress; safe to remove when no restore runs\n";
+static const char marker_text[] =
+    "imvault restore in progress; safe to remove when no restore runs\n";
 
 char *stage_name(char *ret, const char *name)
 {
@@ -44,22 +45,28 @@ static int open_locked(struct stage *s, const char *where, struct im_error *err)
 {
 	for (int tries = 0; tries < 10; tries++) {
 		if (mkdirat(s->parent_fd, s->name, 0700) && errno != EEXIST)
-			return im_fail_errno(err, IM_EIO, errno, "cannot make %s in %s", s->name, where);
-		auto_close int fd = im_beneath_open(s->parent_fd, s->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+			return im_fail_errno(
+			    err, IM_EIO, errno, "cannot make %s in %s", s->name, where);
+		auto_close int fd = im_beneath_open(
+		    s->parent_fd, s->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 		if (fd < 0 && errno == ENOENT)
 			continue;
 		if (fd < 0)
-			return im_fail_errno(err, IM_EIO, errno, "cannot open %s in %s", s->name, where);
+			return im_fail_errno(
+			    err, IM_EIO, errno, "cannot open %s in %s", s->name, where);
 		if (flock(fd, LOCK_EX | LOCK_NB))
-			return im_fail(err, IM_ELOCKED, "another restore is writing into %s (%s is locked)", where, s->name);
+			return im_fail(err, IM_ELOCKED,
+			    "another restore is writing into %s (%s is locked)", where, s->name);
 		struct stat a, b;
-		if (fstat(fd, &a) == 0 && fstatat(s->parent_fd, s->name, &b, AT_SYMLINK_NOFOLLOW) == 0 &&
+		if (fstat(fd, &a) == 0 &&
+		    fstatat(s->parent_fd, s->name, &b, AT_SYMLINK_NOFOLLOW) == 0 &&
 		    a.st_ino == b.st_ino && a.st_dev == b.st_dev) {
 			s->fd = TAKE_FD(fd);
 			return 0;
 		}
 	}
-	return im_fail(err, IM_EIO, "%s in %s is removed again and again by somebody else", s->name, where);
+	return im_fail(
+	    err, IM_EIO, "%s in %s is removed again and again by somebody else", s->name, where);
 }
 
 static int is_empty(int fd)
@@ -76,7 +83,8 @@ static int is_empty(int fd)
 
 static int write_marker(struct stage *s, struct im_error *err)
 {
-	auto_close int fd = openat(s->fd, marker_name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	auto_close int fd = openat(
+	    s->fd, marker_name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return im_fail_errno(err, IM_EIO, errno, "cannot write into %s", s->name);
 	return im_write_full(fd, marker_text, sizeof marker_text - 1, err, s->name);
@@ -88,7 +96,8 @@ static bool has_marker(const struct stage *s)
 	return fstatat(s->fd, marker_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
 }
 
-int stage_open(struct stage *s, int parent_fd, const char *name, const char *where, struct im_error *err)
+int stage_open(
+    struct stage *s, int parent_fd, const char *name, const char *where, struct im_error *err)
 {
 	*s = (struct stage){ .parent_fd = parent_fd, .fd = -1, .root_fd = -1 };
 	snprintf(s->name, sizeof s->name, "%s", name);
@@ -96,7 +105,8 @@ int stage_open(struct stage *s, int parent_fd, const char *name, const char *whe
 	if (rc)
 		return rc;
 	if (!has_marker(s) && is_empty(s->fd) != 1)
-		rc = im_fail(err, IM_EUSAGE, "%s in %s is not a leftover of imvault; move it away", s->name, where);
+		rc = im_fail(err, IM_EUSAGE, "%s in %s is not a leftover of imvault; move it away",
+		    s->name, where);
 	if (rc == 0)
 		rc = write_marker(s, err);
 	if (rc == 0)

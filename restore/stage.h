@@ -14,7 +14,8 @@ struct stage {
 };
 
 /* Makes or takes over parent/name. where: for messages. */
-int stage_open(struct stage *s, int parent_fd, const char *name, const char *where, struct im_error *err);
+int stage_open(
+    struct stage *s, int parent_fd, const char *name, const char *where, struct im_error *err);
 void stage_close(struct stage *s); /* the folder stays */
 int stage_remove(struct stage *s, struct im_error *err);
 /* ".NAME.imvault-partial"; NULL: ".imvault-partial". ret has NAME_MAX + 1 bytes. */

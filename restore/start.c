@@ -35,7 +35,8 @@ static int output_fd(void)
 	return fd >= 0 ? fd : memfd_create("imvault-exec", MFD_CLOEXEC);
 }
 
-/* Our environment with IMVAULT_TARGET; the array is allocated, its strings but the first are borrowed. */
+/* Our environment with IMVAULT_TARGET; the array is allocated, its strings but the first are
+ * borrowed. */
 static char **environment(char *target)
 {
 	size_t n = 0;
@@ -71,7 +72,8 @@ static int spawn(const char *command, const char *target, int out, pid_t *ret, s
 	posix_spawn_file_actions_addclosefrom_np(&files, 3);
 	posix_spawnattr_setsigmask(&attr, &none);
 	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setflags(
+	    &attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 	char *argv[] = { "sh", "-c", (char *)command, NULL };
 	int e = posix_spawn(ret, "/bin/sh", &files, &attr, argv, env);
 	posix_spawnattr_destroy(&attr);
@@ -81,12 +83,14 @@ static int spawn(const char *command, const char *target, int out, pid_t *ret, s
 
 static int wait_for(pid_t pid, int *ret_status, struct im_error *err)
 {
-	for (unsigned pause_ms = 1;; pause_ms = pause_ms < POLL_MAX_MS ? pause_ms * 2 : POLL_MAX_MS) {
+	for (unsigned pause_ms = 1;;
+	     pause_ms = pause_ms < POLL_MAX_MS ? pause_ms * 2 : POLL_MAX_MS) {
 		pid_t got = waitpid(pid, ret_status, WNOHANG);
 		if (got == pid)
 			return 0;
 		if (got < 0 && errno != EINTR)
-			return im_fail_errno(err, IM_EFAIL, errno, "cannot wait for the --exec command");
+			return im_fail_errno(
+			    err, IM_EFAIL, errno, "cannot wait for the --exec command");
 		if (im_interrupt_signal()) {
 			kill(-pid, SIGTERM);
 			waitpid(pid, ret_status, 0);
@@ -111,8 +115,9 @@ int restore_start(const char *command, const char *target, int *ret_status, stru
 {
 	auto_close int out = output_fd();
 	if (out < 0)
-		return im_fail_errno(err, IM_EFAIL, errno, "cannot keep the output of the --exec command");
-	pid_t pid;
+		return im_fail_errno(
+		    err, IM_EFAIL, errno, "cannot keep the output of the --exec command");
+	pid_t pid = -1;
 	int status;
 	int rc = spawn(command, target, out, &pid, err);
 	if (rc == 0)
@@ -125,6 +130,8 @@ int restore_start(const char *command, const char *target, int *ret_status, stru
 	struct stat st;
 	char words[TAIL_BYTES + 1] = "";
 	bool quoted = fstat(out, &st) == 0 && st.st_nlink == 0;
-	return im_fail(err, IM_EFAIL, "the data is restored, but '%s' %s %d%s%s", command, WIFEXITED(status) ? "exited with" : "died of signal",
-	    WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), quoted ? ": " : "", quoted ? last_words(out, words) : "");
+	return im_fail(err, IM_EFAIL, "the data is restored, but '%s' %s %d%s%s", command,
+	    WIFEXITED(status) ? "exited with" : "died of signal",
+	    WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), quoted ? ": " : "",
+	    quoted ? last_words(out, words) : "");
 }

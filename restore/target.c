@@ -55,7 +55,8 @@ struct target {
 
 char *target_damaged_name(char *ret, const char *name)
 {
-	snprintf(ret, NAME_MAX + 1, "%.*s%s", NAME_MAX - (int)strlen(TARGET_DAMAGED_SUFFIX), name, TARGET_DAMAGED_SUFFIX);
+	snprintf(ret, NAME_MAX + 1, "%.*s%s", NAME_MAX - (int)strlen(TARGET_DAMAGED_SUFFIX), name,
+	    TARGET_DAMAGED_SUFFIX);
 	return ret;
 }
 
@@ -148,9 +149,11 @@ int target_add(struct target *t, const char *path, const char *const *beside, si
     size_t *ret_unit, struct im_error *err)
 {
 	if (path[0] != '/' || (path[1] && !im_beneath_path_valid(path + 1)))
-		return im_fail(err, IM_ECORRUPT, "'%s' is not a plain absolute path and is not restored", path);
+		return im_fail(err, IM_ECORRUPT,
+		    "'%s' is not a plain absolute path and is not restored", path);
 	if (!path[1] && !t->to)
-		return im_fail(err, IM_EUSAGE, "the root folder itself cannot be restored in place; use --to DIR");
+		return im_fail(err, IM_EUSAGE,
+		    "the root folder itself cannot be restored in place; use --to DIR");
 	struct unit *grown = realloc(t->units, (t->unit_count + 1) * sizeof *grown);
 	if (!grown)
 		return im_fail(err, IM_ENOMEM, "out of memory");
@@ -198,26 +201,33 @@ static int form_groups(struct target *t, struct im_error *err)
 		while (g < t->group_count && t->groups[g].outer != outer)
 			g++;
 		if (g == t->group_count)
-			t->groups[t->group_count++] = (struct group){ .outer = outer, .parent_fd = -1, .stage = { .fd = -1, .root_fd = -1 } };
+			t->groups[t->group_count++] = (struct group){ .outer = outer,
+				.parent_fd = -1,
+				.stage = { .fd = -1, .root_fd = -1 } };
 		t->units[i].group = g;
 	}
 	return 0;
 }
 
-static int refuse(const struct target *t, const struct unit *u, const char *name, struct im_error *err)
+static int refuse(
+    const struct target *t, const struct unit *u, const char *name, struct im_error *err)
 {
 	const char *sep = *u->folder ? "/" : "";
 	if (name == u->name)
-		return im_fail(err, IM_EUSAGE, "%s/%s%s%s exists and is not empty; --overwrite moves it aside, --to DIR restores elsewhere",
+		return im_fail(err, IM_EUSAGE,
+		    "%s/%s%s%s exists and is not empty; --overwrite moves it aside, --to DIR restores elsewhere",
 		    t->to ? t->to : "", u->folder, sep, name);
-	return im_fail(err, IM_EUSAGE, "%s/%s%s%s is left of an older database and would damage the restored one; --overwrite moves it aside",
+	return im_fail(err, IM_EUSAGE,
+	    "%s/%s%s%s is left of an older database and would damage the restored one; --overwrite moves it aside",
 	    t->to ? t->to : "", u->folder, sep, name);
 }
 
 /* Told of a name that would have to be moved aside; not 0 stops the look. */
-typedef int obstacle_fn(void *context, const struct target *t, const struct unit *u, const char *name, struct im_error *err);
+typedef int obstacle_fn(void *context, const struct target *t, const struct unit *u,
+    const char *name, struct im_error *err);
 
-static int look_at_unit(const struct target *t, const struct unit *u, obstacle_fn *fn, void *context, struct im_error *err)
+static int look_at_unit(const struct target *t, const struct unit *u, obstacle_fn *fn,
+    void *context, struct im_error *err)
 {
 	auto_close int fd = -1;
 	struct im_error why = { 0 };
@@ -239,7 +249,8 @@ static int look_at_unit(const struct target *t, const struct unit *u, obstacle_f
 	return rc;
 }
 
-static int refuse_obstacle(void *context, const struct target *t, const struct unit *u, const char *name, struct im_error *err)
+static int refuse_obstacle(void *context, const struct target *t, const struct unit *u,
+    const char *name, struct im_error *err)
 {
 	(void)context;
 	return t->overwrite ? 0 : refuse(t, u, name, err);
@@ -258,7 +269,8 @@ struct obstacle_context {
 	void *context;
 };
 
-static int tell_obstacle(void *context, const struct target *t, const struct unit *u, const char *name, struct im_error *err)
+static int tell_obstacle(void *context, const struct target *t, const struct unit *u,
+    const char *name, struct im_error *err)
 {
 	const struct obstacle_context *c = context;
 	auto_free char *original = im_format("/%s%s%s", u->folder, *u->folder ? "/" : "", name);
@@ -269,7 +281,8 @@ static int tell_obstacle(void *context, const struct target *t, const struct uni
 	return 0;
 }
 
-int target_each_obstacle(struct target *t, void (*fn)(void *context, size_t unit, const char *path), void *context, struct im_error *err)
+int target_each_obstacle(struct target *t, void (*fn)(void *context, size_t unit, const char *path),
+    void *context, struct im_error *err)
 {
 	struct obstacle_context c = { fn, context };
 	int rc = 0;
@@ -294,7 +307,8 @@ static int open_existing_part(const char *path)
 	return open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
-int target_space(struct target *t, size_t unit, uint64_t *ret_free_bytes, uint64_t *ret_device, struct im_error *err)
+int target_space(struct target *t, size_t unit, uint64_t *ret_free_bytes, uint64_t *ret_device,
+    struct im_error *err)
 {
 	auto_close int fd = -1;
 	struct unit *u = &t->units[unit];
@@ -306,7 +320,8 @@ int target_space(struct target *t, size_t unit, uint64_t *ret_free_bytes, uint64
 		if (rc)
 			return rc;
 		if (*u->name && place_is_mount(fd, u->name)) {
-			int mounted = openat(fd, u->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+			int mounted = openat(
+			    fd, u->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 			if (mounted >= 0) {
 				close(fd);
 				fd = mounted;
@@ -316,7 +331,8 @@ int target_space(struct target *t, size_t unit, uint64_t *ret_free_bytes, uint64
 	struct statvfs vfs;
 	struct stat st;
 	if (fd < 0 || fstatvfs(fd, &vfs) || fstat(fd, &st))
-		return im_fail_errno(err, IM_EIO, errno, "cannot ask for the free space of the target");
+		return im_fail_errno(
+		    err, IM_EIO, errno, "cannot ask for the free space of the target");
 	*ret_free_bytes = (uint64_t)(geteuid() ? vfs.f_bavail : vfs.f_bfree) * vfs.f_frsize;
 	*ret_device = st.st_dev;
 	return 0;
@@ -340,7 +356,8 @@ static int begin_group(struct target *t, struct group *g, struct im_error *err)
 	}
 	g->parent_fd = TAKE_FD(fd);
 	stage_name(name, g->inside ? NULL : u->name);
-	auto_free char *where = im_format("%s/%s", t->to ? t->to : "", g->inside ? u->path : u->folder);
+	auto_free char *where = im_format(
+	    "%s/%s", t->to ? t->to : "", g->inside ? u->path : u->folder);
 	return stage_open(&g->stage, g->parent_fd, name, where ? where : u->path, err);
 }
 
@@ -376,7 +393,8 @@ bool target_is_covered(const struct target *t, size_t unit, const char *path)
 			return true;
 		size_t n = strlen(o->folder);
 		for (size_t j = 0; j < o->beside_count; j++)
-			if (!strncmp(path, o->folder, n) && path[n] == '/' && !strcmp(path + n + 1, o->beside[j]))
+			if (!strncmp(path, o->folder, n) && path[n] == '/' &&
+			    !strcmp(path + n + 1, o->beside[j]))
 				return true;
 	}
 	return false;
@@ -391,12 +409,14 @@ int target_sync(struct target *t, struct im_error *err)
 {
 	for (size_t i = 0; i < t->group_count; i++)
 		if (t->groups[i].stage.fd >= 0 && syncfs(t->groups[i].stage.fd))
-			return im_fail_errno(err, IM_EIO, errno, "cannot make the restored files durable");
+			return im_fail_errno(
+			    err, IM_EIO, errno, "cannot make the restored files durable");
 	return 0;
 }
 
 /* Moves one existing name out of the way; what is empty may stay, to be replaced. */
-static int clear_place(struct target *t, struct unit *u, int fd, const char *name, bool keep_empty, struct im_error *err)
+static int clear_place(struct target *t, struct unit *u, int fd, const char *name, bool keep_empty,
+    struct im_error *err)
 {
 	enum place_state state;
 	char aside[NAME_MAX + 1];
@@ -408,7 +428,8 @@ static int clear_place(struct target *t, struct unit *u, int fd, const char *nam
 	rc = place_move_aside(fd, name, t->stamp, aside, err);
 	if (rc == 0 && (name == u->name || !u->aside)) {
 		free(u->aside);
-		auto_free char *path = im_format("/%s%s%s", u->folder, *u->folder ? "/" : "", aside);
+		auto_free char *path = im_format(
+		    "/%s%s%s", u->folder, *u->folder ? "/" : "", aside);
 		u->aside = path ? target_place(t, path) : NULL;
 	}
 	return rc;
@@ -428,7 +449,8 @@ static bool is_there(int fd, const char *name, mode_t *ret_type)
 static void adopt_folder(int to_fd, int from_fd, const char *name)
 {
 	struct stat st;
-	if (geteuid() == 0 && fstatat(from_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && fchown(to_fd, st.st_uid, st.st_gid) == 0)
+	if (geteuid() == 0 && fstatat(from_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    fchown(to_fd, st.st_uid, st.st_gid) == 0)
 		fchmod(to_fd, 0755);
 }
 
@@ -462,7 +484,8 @@ static int publish_renamed(struct target *t, struct unit *u, int from_fd, struct
 	if (rc == 0 && (made || (g->folders_made && u == &t->units[g->outer])))
 		adopt_folder(to_fd, to_fd, name);
 	if (rc == 0 && fsync(to_fd))
-		rc = im_fail_errno(err, IM_EIO, errno, "cannot make the folder of /%s durable", u->path);
+		rc = im_fail_errno(
+		    err, IM_EIO, errno, "cannot make the folder of /%s durable", u->path);
 	return rc;
 }
 
@@ -470,10 +493,12 @@ static int publish_inside(struct target *t, struct unit *u, struct group *g, str
 {
 	enum place_state state;
 	char aside[NAME_MAX + 1];
-	auto_close int from_fd = *u->path ? im_beneath_open(g->stage.root_fd, u->path, O_RDONLY | O_DIRECTORY, 0) :
-	                                    dup(g->stage.root_fd);
+	auto_close int from_fd = *u->path ?
+	    im_beneath_open(g->stage.root_fd, u->path, O_RDONLY | O_DIRECTORY, 0) :
+	    dup(g->stage.root_fd);
 	if (from_fd < 0)
-		return im_fail_errno(err, IM_ENOTFOUND, errno, "/%s is not a folder of this snapshot", u->path);
+		return im_fail_errno(
+		    err, IM_ENOTFOUND, errno, "/%s is not a folder of this snapshot", u->path);
 	mode_t type;
 	u->had_lost_found = is_there(from_fd, PLACE_LOST_FOUND, &type);
 	int rc = place_look(g->parent_fd, ".", g->stage.name, &state, err);
@@ -510,7 +535,8 @@ static int publish_unit(struct target *t, size_t unit, struct im_error *err)
 static bool went_along(const struct target *t, size_t unit)
 {
 	for (size_t i = 0; i < t->unit_count; i++)
-		if (i != unit && t->units[i].published && holds(t->units[i].path, t->units[unit].path))
+		if (i != unit && t->units[i].published &&
+		    holds(t->units[i].path, t->units[unit].path))
 			return true;
 	return false;
 }
@@ -544,7 +570,8 @@ const char *target_moved_aside(const struct target *t, size_t unit)
 	return t->units[unit].aside;
 }
 
-void target_each_stranger(const struct target *t, size_t unit, void (*fn)(void *context, const char *name), void *context)
+void target_each_stranger(
+    const struct target *t, size_t unit, void (*fn)(void *context, const char *name), void *context)
 {
 	const struct unit *u = &t->units[unit];
 	const struct group *g = &t->groups[u->group];
@@ -553,7 +580,8 @@ void target_each_stranger(const struct target *t, size_t unit, void (*fn)(void *
 	int copy = openat(g->parent_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	IM_CLEANUP(im_auto_closedir) DIR *dir = copy < 0 ? NULL : fdopendir(copy);
 	for (struct dirent *e; dir && (e = readdir(dir));)
-		if (place_is_stranger(e->d_name) && !(u->had_lost_found && !strcmp(e->d_name, PLACE_LOST_FOUND)))
+		if (place_is_stranger(e->d_name) &&
+		    !(u->had_lost_found && !strcmp(e->d_name, PLACE_LOST_FOUND)))
 			fn(context, e->d_name);
 }
 

@@ -35,12 +35,16 @@ void target_free(struct target *t); /* leaves stages as they are; see target_end
  * belong to it (PATH-wal); copied. */
 int target_add(struct target *t, const char *path, const char *const *beside, size_t beside_count,
     size_t *ret_unit, struct im_error *err);
-/* After the last add: forms groups; IM_EUSAGE if something is in the way and may not be moved. Touches nothing. */
+/* After the last add: forms groups; IM_EUSAGE if something is in the way and may not be moved.
+ * Touches nothing. */
 int target_check(struct target *t, struct im_error *err);
-/* Calls fn for each thing in the way, with its absolute path. After target_check; touches nothing. */
-int target_each_obstacle(struct target *t, void (*fn)(void *context, size_t unit, const char *path), void *context, struct im_error *err);
+/* Calls fn for each thing in the way, with its absolute path. After target_check; touches nothing.
+ */
+int target_each_obstacle(struct target *t, void (*fn)(void *context, size_t unit, const char *path),
+    void *context, struct im_error *err);
 /* Free bytes for unprivileged use, and the device they are on. */
-int target_space(struct target *t, size_t unit, uint64_t *ret_free_bytes, uint64_t *ret_device, struct im_error *err);
+int target_space(struct target *t, size_t unit, uint64_t *ret_free_bytes, uint64_t *ret_device,
+    struct im_error *err);
 /* Makes the stages (and missing parents). IM_ELOCKED if another restore works there. */
 int target_begin(struct target *t, struct im_error *err);
 
@@ -52,14 +56,16 @@ char *target_place(const struct target *t, const char *path);
 
 /* All staged bytes become durable. */
 int target_sync(struct target *t, struct im_error *err);
-/* Gives units their final names, outermost first; wanted[unit]. A unit inside a published one goes with it.
- * One that fails does not stop the others; the first failure is returned. */
+/* Gives units their final names, outermost first; wanted[unit]. A unit inside a published one goes
+ * with it. One that fails does not stop the others; the first failure is returned. */
 int target_publish(struct target *t, const bool *wanted, struct im_error *err);
 bool target_is_published(const struct target *t, size_t unit);
-const char *target_moved_aside(const struct target *t, size_t unit); /* final path of the old one, or NULL */
+const char *target_moved_aside(
+    const struct target *t, size_t unit); /* final path of the old one, or NULL */
 /* Calls fn for each name directly in a published unit that is there without having been restored:
  * in a mount point, which was filled and not replaced. */
-void target_each_stranger(const struct target *t, size_t unit, void (*fn)(void *context, const char *name), void *context);
+void target_each_stranger(const struct target *t, size_t unit,
+    void (*fn)(void *context, const char *name), void *context);
 /* Removes the stages. */
 int target_end(struct target *t, struct im_error *err);
 

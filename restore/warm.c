@@ -42,7 +42,8 @@ static void *warm_main(void *context)
 {
 	struct warm *w = context;
 	auto_free char *buffer = malloc(STEP_BYTES);
-	for (uint64_t at = 0; buffer && at < w->size_bytes && !w->stop && !im_interrupt_signal(); at += STEP_BYTES)
+	for (uint64_t at = 0; buffer && at < w->size_bytes && !w->stop && !im_interrupt_signal();
+	     at += STEP_BYTES)
 		if (im_pread_full(w->fd, buffer, STEP_BYTES, at, NULL, "") <= 0)
 			break;
 	return NULL;
@@ -52,7 +53,8 @@ struct warm *warm_begin(const char *path)
 {
 	struct stat st;
 	auto_close int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode) || (uint64_t)st.st_size > available_bytes() / 2)
+	if (fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode) ||
+	    (uint64_t)st.st_size > available_bytes() / 2)
 		return NULL;
 	struct warm *w = calloc(1, sizeof *w);
 	if (!w)

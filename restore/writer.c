@@ -75,14 +75,17 @@ int writer_new(struct writer **ret, struct im_error *err)
 	pthread_mutex_init(&w->mutex, NULL);
 	pthread_cond_init(&w->changed, NULL);
 	size_t bytes = (size_t)WRITER_BLOCKS * WRITER_BLOCK_BYTES;
-	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *memory = mmap(
+	    NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	w->memory = memory == MAP_FAILED ? NULL : memory;
 	for (size_t i = 0; i < WRITER_SLOTS; i++)
 		w->slots[i] = (struct slot){ .fd = -1, .direct_fd = -1 };
 	for (size_t i = 0; i < WRITER_BLOCKS; i++)
-		w->blocks[i] = (struct block){ .writer = w, .data = w->memory ? w->memory + i * WRITER_BLOCK_BYTES : NULL };
-	int rc = w->memory ? im_workers_new(WRITER_THREADS, WRITER_BLOCKS, write_block_job, &w->threads, err) :
-	                     im_fail(err, IM_ENOMEM, "out of memory for %d MiB of write buffers", WRITER_BLOCKS);
+		w->blocks[i] = (struct block){ .writer = w,
+			.data = w->memory ? w->memory + i * WRITER_BLOCK_BYTES : NULL };
+	int rc = w->memory ?
+	    im_workers_new(WRITER_THREADS, WRITER_BLOCKS, write_block_job, &w->threads, err) :
+	    im_fail(err, IM_ENOMEM, "out of memory for %d MiB of write buffers", WRITER_BLOCKS);
 	if (rc) {
 		writer_free(w);
 		return rc;
@@ -129,10 +132,13 @@ static int open_file(struct writer_file *f, int flags, struct im_error *err)
 		const char *slash = strrchr(f->path, '/');
 		auto_free char *folder = slash ? strndup(f->path, (size_t)(slash - f->path)) : NULL;
 		auto_close int folder_fd = -1;
-		int rc = folder ? beneath_folder(f->root_fd, folder, false, true, &folder_fd, NULL, err) : 0;
+		int rc = folder ?
+		    beneath_folder(f->root_fd, folder, false, true, &folder_fd, NULL, err) :
+		    0;
 		if (rc)
 			return rc;
-		fd = im_beneath_open(f->root_fd, f->path, O_RDWR | O_CREAT | O_NOFOLLOW | flags, 0600);
+		fd = im_beneath_open(
+		    f->root_fd, f->path, O_RDWR | O_CREAT | O_NOFOLLOW | flags, 0600);
 	}
 	if (fd < 0)
 		return im_fail_errno(err, IM_EIO, errno, "cannot make /%s", f->path);
@@ -143,12 +149,15 @@ static int reserve(int fd, struct writer_file *f, struct im_error *err)
 {
 	if (f->made)
 		return 0;
-	if (f->whole && f->size_bytes >= DIRECT_MIN_BYTES && fallocate(fd, 0, 0, (off_t)f->size_bytes) == 0)
+	if (f->whole && f->size_bytes >= DIRECT_MIN_BYTES &&
+	    fallocate(fd, 0, 0, (off_t)f->size_bytes) == 0)
 		return 0;
 	if (f->whole && (errno == ENOSPC || errno == EDQUOT) && f->size_bytes >= DIRECT_MIN_BYTES)
-		return im_fail_errno(err, IM_ENOSPACE, errno, "cannot reserve %llu bytes for /%s", (unsigned long long)f->size_bytes, f->path);
+		return im_fail_errno(err, IM_ENOSPACE, errno, "cannot reserve %llu bytes for /%s",
+		    (unsigned long long)f->size_bytes, f->path);
 	if (ftruncate(fd, (off_t)f->size_bytes))
-		return im_fail_errno(err, IM_EIO, errno, "cannot give /%s its size of %llu bytes", f->path, (unsigned long long)f->size_bytes);
+		return im_fail_errno(err, IM_EIO, errno, "cannot give /%s its size of %llu bytes",
+		    f->path, (unsigned long long)f->size_bytes);
 	return 0;
 }
 
@@ -166,7 +175,8 @@ static struct slot *find_slot_locked(struct writer *w)
 }
 
 /* The file's slot, opened if need be; users keeps it. */
-static int slot_acquire(struct writer *w, struct writer_file *f, struct slot **ret, struct im_error *err)
+static int slot_acquire(
+    struct writer *w, struct writer_file *f, struct slot **ret, struct im_error *err)
 {
 	int rc = 0;
 	pthread_mutex_lock(&w->mutex);
@@ -187,8 +197,10 @@ static int slot_acquire(struct writer *w, struct writer_file *f, struct slot **r
 	}
 	if (rc == 0) {
 		s = &w->slots[f->slot];
-		if (s->direct_fd < 0 && !f->no_direct && !f->unaligned && f->size_bytes >= DIRECT_MIN_BYTES) {
-			s->direct_fd = im_beneath_open(f->root_fd, f->path, O_WRONLY | O_DIRECT | O_NOFOLLOW, 0);
+		if (s->direct_fd < 0 && !f->no_direct && !f->unaligned &&
+		    f->size_bytes >= DIRECT_MIN_BYTES) {
+			s->direct_fd = im_beneath_open(
+			    f->root_fd, f->path, O_WRONLY | O_DIRECT | O_NOFOLLOW, 0);
 			f->no_direct = s->direct_fd < 0; /* tmpfs and others have none */
 		}
 		s->users++;
@@ -207,7 +219,8 @@ static void slot_release(struct writer *w, struct slot *s)
 	pthread_mutex_unlock(&w->mutex);
 }
 
-static int write_buffered(struct writer *w, struct writer_file *f, uint64_t offset, const uint8_t *data, size_t len, struct im_error *err)
+static int write_buffered(struct writer *w, struct writer_file *f, uint64_t offset,
+    const uint8_t *data, size_t len, struct im_error *err)
 {
 	struct slot *s;
 	int rc = slot_acquire(w, f, &s, err);
@@ -246,7 +259,8 @@ static int write_runs(const struct block *b, int fd, struct im_error *err)
 		size_t from = (size_t)g * GRAIN_BYTES, to = (size_t)end * GRAIN_BYTES;
 		to = to > len ? len : to;
 		if (end > g) {
-			int rc = im_pwrite_full(fd, b->data + from, to - from, b->number * WRITER_BLOCK_BYTES + from, err, b->file->path);
+			int rc = im_pwrite_full(fd, b->data + from, to - from,
+			    b->number * WRITER_BLOCK_BYTES + from, err, b->file->path);
 			if (rc)
 				return rc;
 		}
@@ -266,7 +280,8 @@ static int write_block(struct writer *w, struct block *b, struct im_error *err)
 	if (b->filled < block_grains(b)) {
 		rc = write_runs(b, s->fd, err);
 	} else if (s->direct_fd >= 0) {
-		memset(b->data + len, 0, padded - len); /* beyond the end: cut off when the file is finished */
+		memset(b->data + len, 0,
+		    padded - len); /* beyond the end: cut off when the file is finished */
 		rc = im_pwrite_full(s->direct_fd, b->data, padded, offset, err, b->file->path);
 	} else {
 		rc = im_pwrite_full(s->fd, b->data, len, offset, err, b->file->path);
@@ -341,7 +356,8 @@ static void mark_locked(struct block *b, size_t from, size_t len)
 }
 
 /* One piece that lies in one block. */
-static int put_in_block(struct writer *w, struct writer_file *f, uint64_t offset, const uint8_t *data, size_t len, struct im_error *err)
+static int put_in_block(struct writer *w, struct writer_file *f, uint64_t offset,
+    const uint8_t *data, size_t len, struct im_error *err)
 {
 	size_t from = (size_t)(offset % WRITER_BLOCK_BYTES);
 	pthread_mutex_lock(&w->mutex);
@@ -363,7 +379,8 @@ static bool is_gathered(const struct writer_file *f)
 	return f->size_bytes >= DIRECT_MIN_BYTES && !f->unaligned;
 }
 
-int writer_put(struct writer *w, struct writer_file *f, uint64_t offset, const uint8_t *data, size_t len, struct im_error *err)
+int writer_put(struct writer *w, struct writer_file *f, uint64_t offset, const uint8_t *data,
+    size_t len, struct im_error *err)
 {
 	if (!is_gathered(f))
 		return write_buffered(w, f, offset, data, len, err);
@@ -380,7 +397,8 @@ int writer_put(struct writer *w, struct writer_file *f, uint64_t offset, const u
 	return 0;
 }
 
-int writer_put_whole(struct writer *w, struct writer_file *f, const uint8_t *data, size_t len, int *ret_fd, struct im_error *err)
+int writer_put_whole(struct writer *w, struct writer_file *f, const uint8_t *data, size_t len,
+    int *ret_fd, struct im_error *err)
 {
 	(void)w;
 	auto_close int fd = open_file(f, O_TRUNC, err);

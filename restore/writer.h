@@ -34,10 +34,13 @@ int writer_new(struct writer **ret, struct im_error *err);
 void writer_free(struct writer *w); /* drops what is not written yet */
 
 /* Any thread; f must live until the next drain. offset + len ≤ size_bytes. */
-int writer_put(struct writer *w, struct writer_file *f, uint64_t offset, const uint8_t *data, size_t len, struct im_error *err);
+int writer_put(struct writer *w, struct writer_file *f, uint64_t offset, const uint8_t *data,
+    size_t len, struct im_error *err);
 /* A file that is one piece: made, written, and open in *ret_fd, which the caller closes. */
-int writer_put_whole(struct writer *w, struct writer_file *f, const uint8_t *data, size_t len, int *ret_fd, struct im_error *err);
-/* When nothing of it is in flight: opens it (making it if nothing was ever written) at its exact size. The caller closes ret_fd. */
+int writer_put_whole(struct writer *w, struct writer_file *f, const uint8_t *data, size_t len,
+    int *ret_fd, struct im_error *err);
+/* When nothing of it is in flight: opens it (making it if nothing was ever written) at its exact
+ * size. The caller closes ret_fd. */
 int writer_reopen(struct writer *w, struct writer_file *f, int *ret_fd, struct im_error *err);
 /* Waits until everything put has been written; not during puts. */
 int writer_drain(struct writer *w, struct im_error *err);

@@ -53,14 +53,16 @@ static void damage(struct verify *v, struct verify_pack *p, const char *object, 
 }
 
 /* Hash of the whole object against its name. */
-static int check_hash(struct verify *v, struct verify_pack *p, const char *object, uint8_t *buffer, struct im_error *err)
+static int check_hash(struct verify *v, struct verify_pack *p, const char *object, uint8_t *buffer,
+    struct im_error *err)
 {
 	struct crypto_hasher hasher;
 	uint8_t hash[32];
 	struct im_error why = { 0 };
 	crypto_hasher_begin(&hasher);
 	for (uint64_t at = 0; at < p->found_bytes;) {
-		size_t n = p->found_bytes - at < STEP_BYTES ? (size_t)(p->found_bytes - at) : STEP_BYTES;
+		size_t n = p->found_bytes - at < STEP_BYTES ? (size_t)(p->found_bytes - at) :
+							      STEP_BYTES;
 		int rc = im_interrupt_check(&why);
 		if (rc == 0)
 			rc = storage_read(v->storage, object, at, buffer, n, &why);
@@ -76,7 +78,8 @@ static int check_hash(struct verify *v, struct verify_pack *p, const char *objec
 	}
 	crypto_hasher_end(&hasher, hash);
 	if (memcmp(hash, p->name, 32))
-		damage(v, p, object, "its content does not hash to its name: it was changed or damaged");
+		damage(v, p, object,
+		    "its content does not hash to its name: it was changed or damaged");
 	return 0;
 }
 
@@ -96,9 +99,11 @@ static int read_head(struct verify *v, struct opened *o, struct im_error *err)
 		if (len > o->pack->found_bytes)
 			return im_fail(err, IM_ECORRUPT, "it is shorter than its header");
 		uint8_t *p = im_buf_grow(&o->head, len);
-		int rc = p ? storage_read(v->storage, o->object, 0, p, len, err) : im_fail(err, IM_ENOMEM, "out of memory");
+		int rc = p ? storage_read(v->storage, o->object, 0, p, len, err) :
+			     im_fail(err, IM_ENOMEM, "out of memory");
 		if (rc == 0)
-			rc = pack_header_decode(keyring_vault_id(v->keyring), p, len, &o->header, err);
+			rc = pack_header_decode(
+			    keyring_vault_id(v->keyring), p, len, &o->header, err);
 		if (rc)
 			return rc;
 		len = o->header.header_bytes;
@@ -106,29 +111,35 @@ static int read_head(struct verify *v, struct opened *o, struct im_error *err)
 	return o->header.recipients ? 0 : im_fail(err, IM_ECORRUPT, "its header is not readable");
 }
 
-static int read_entry(struct verify *v, struct opened *o, struct codec *c, const struct im_ref *ref, enum entry_type type,
-    uint8_t *ret_plain, struct im_error *err)
+static int read_entry(struct verify *v, struct opened *o, struct codec *c, const struct im_ref *ref,
+    enum entry_type type, uint8_t *ret_plain, struct im_error *err)
 {
-	if (ref->plain > ENTRY_MAX_META_BYTES || ref->stored > ENTRY_MAX_META_BYTES + (1 << 20) || (uint64_t)ref->offset + ref->stored > o->pack->found_bytes)
-		return im_fail(err, IM_ECORRUPT, "an entry at offset %" PRIu32 " reaches beyond its end", ref->offset);
+	if (ref->plain > ENTRY_MAX_META_BYTES || ref->stored > ENTRY_MAX_META_BYTES + (1 << 20) ||
+	    (uint64_t)ref->offset + ref->stored > o->pack->found_bytes)
+		return im_fail(err, IM_ECORRUPT,
+		    "an entry at offset %" PRIu32 " reaches beyond its end", ref->offset);
 	auto_free uint8_t *sealed = malloc(ref->stored ? ref->stored : 1);
 	auto_free uint8_t *own = ret_plain ? NULL : malloc(ref->plain ? ref->plain : 1);
 	if (!sealed || (!own && !ret_plain))
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	int rc = storage_read(v->storage, o->object, ref->offset, sealed, ref->stored, err);
-	return rc ? rc : entry_decode(c, &o->key, type == ENTRY_DICT ? NULL : o->dict, type, ref->slot, sealed, ref->stored,
-	                     ret_plain ? ret_plain : own, ref->plain, err);
+	return rc ? rc :
+		    entry_decode(c, &o->key, type == ENTRY_DICT ? NULL : o->dict, type, ref->slot,
+			sealed, ref->stored, ret_plain ? ret_plain : own, ref->plain, err);
 }
 
 static int open_dict(struct verify *v, struct opened *o, struct codec *c, struct im_error *err)
 {
-	struct im_ref ref = { .offset = (uint32_t)o->header.header_bytes, .stored = o->header.dict_stored, .plain = o->header.dict_plain };
+	struct im_ref ref = { .offset = (uint32_t)o->header.header_bytes,
+		.stored = o->header.dict_stored,
+		.plain = o->header.dict_plain };
 	if (!ref.stored)
 		return 0;
 	if (ref.plain > ENTRY_MAX_PLAIN_BYTES)
 		return im_fail(err, IM_ECORRUPT, "its dictionary is too large");
 	auto_free uint8_t *plain = malloc(ref.plain ? ref.plain : 1);
-	int rc = plain ? read_entry(v, o, c, &ref, ENTRY_DICT, plain, err) : im_fail(err, IM_ENOMEM, "out of memory");
+	int rc = plain ? read_entry(v, o, c, &ref, ENTRY_DICT, plain, err) :
+			 im_fail(err, IM_ENOMEM, "out of memory");
 	return rc ? rc : pack_dict_new(plain, ref.plain, 0, &o->dict, err);
 }
 
@@ -139,14 +150,19 @@ static int read_trailer(struct verify *v, struct opened *o, struct im_error *err
 	uint32_t len;
 	if (o->pack->found_bytes < PACK_FOOTER_BYTES)
 		return im_fail(err, IM_ECORRUPT, "it is shorter than its footer");
-	int rc = storage_read(v->storage, o->object, o->pack->found_bytes - sizeof footer, footer, sizeof footer, err);
+	int rc = storage_read(v->storage, o->object, o->pack->found_bytes - sizeof footer, footer,
+	    sizeof footer, err);
 	if (rc == 0)
-		rc = pack_footer_decode(footer, o->pack->found_bytes, &offset, &len, &o->count, err);
+		rc = pack_footer_decode(
+		    footer, o->pack->found_bytes, &offset, &len, &o->count, err);
 	if (rc)
 		return rc;
 	auto_free uint8_t *trailer = malloc(len ? len : 1);
-	rc = trailer ? storage_read(v->storage, o->object, offset, trailer, len, err) : im_fail(err, IM_ENOMEM, "out of memory");
-	return rc ? rc : pack_trailer_decode(v->keyring, &o->header, trailer, len, o->count, &o->entries, err);
+	rc = trailer ? storage_read(v->storage, o->object, offset, trailer, len, err) :
+		       im_fail(err, IM_ENOMEM, "out of memory");
+	return rc ?
+	    rc :
+	    pack_trailer_decode(v->keyring, &o->header, trailer, len, o->count, &o->entries, err);
 }
 
 static int note_bad(struct verify_pack *p, uint32_t offset, struct im_error *err)
@@ -179,20 +195,24 @@ static int decode_entries(struct verify *v, struct opened *o, struct codec *c, s
 	pthread_mutex_unlock(&v->mutex);
 	o->pack->entries_known = true;
 	if (o->pack->bad_count && o->pack->damage == VERIFY_NO_DAMAGE)
-		o->pack->damage = verify_damage_add(v, o->object, "%zu of its %" PRIu32 " entries cannot be decoded, though it hashes to its name: it was written wrong",
+		o->pack->damage = verify_damage_add(v, o->object,
+		    "%zu of its %" PRIu32
+		    " entries cannot be decoded, though it hashes to its name: it was written wrong",
 		    o->pack->bad_count, o->count);
 	return 0;
 }
 
 /* Opens the pack and decodes every entry. A failure is damage of this pack. */
-static int look_inside(struct verify *v, struct verify_pack *p, const char *object, struct codec *c, struct im_error *err)
+static int look_inside(struct verify *v, struct verify_pack *p, const char *object, struct codec *c,
+    struct im_error *err)
 {
 	IM_CLEANUP(opened_clear) struct opened o = { .pack = p, .object = object };
 	struct im_error why = { 0 };
 	bool was_damaged = p->damage != VERIFY_NO_DAMAGE;
 	int rc = read_head(v, &o, &why);
 	if (rc == 0)
-		rc = pack_key_open(v->keyring, &o.header, p->has_commitment ? p->commitment : NULL, &o.key, &why);
+		rc = pack_key_open(
+		    v->keyring, &o.header, p->has_commitment ? p->commitment : NULL, &o.key, &why);
 	if (rc == 0)
 		rc = open_dict(v, &o, c, &why);
 	if (rc == 0)
@@ -202,7 +222,8 @@ static int look_inside(struct verify *v, struct verify_pack *p, const char *obje
 	if (ends_all(rc))
 		return im_fail(err, rc, "%s", why.text);
 	if (rc == IM_EKEY && !was_damaged)
-		verify_warn(v, "%s cannot be opened with this key, only hashed: %s", object, why.text);
+		verify_warn(
+		    v, "%s cannot be opened with this key, only hashed: %s", object, why.text);
 	else if (!was_damaged)
 		damage(v, p, object, why.text);
 	return 0;
@@ -273,7 +294,8 @@ static void cursor_save(struct verify *v, size_t last)
 
 static bool is_due(const struct verify *v, const struct verify_pack *p)
 {
-	/* with one node asked for, other nodes' packs are not our business; else all that is there is read */
+	/* with one node asked for, other nodes' packs are not our business; else all that is there
+	 * is read */
 	return p->found && (p->needed || !v->request->node || v->keyless);
 }
 

@@ -15,7 +15,8 @@ enum { PATHS_MAX = 100000 };
 static size_t find(const struct verify_result *r, const char *object, const char *problem)
 {
 	for (size_t i = 0; i < r->damaged_count; i++)
-		if (!strcmp(r->damaged[i].object, object) && !strcmp(r->damaged[i].problem, problem))
+		if (!strcmp(r->damaged[i].object, object) &&
+		    !strcmp(r->damaged[i].problem, problem))
 			return i;
 	return VERIFY_NO_DAMAGE;
 }
@@ -87,7 +88,9 @@ void verify_damage_path(struct verify *v, size_t damage, const char *text)
 {
 	struct verify_damage *d = &v->result->damaged[damage];
 	/* each store names its paths once: no search among what may be many */
-	char **grown = d->path_count < PATHS_MAX ? realloc(d->paths, (d->path_count + 1) * sizeof *grown) : NULL;
+	char **grown = d->path_count < PATHS_MAX ?
+	    realloc(d->paths, (d->path_count + 1) * sizeof *grown) :
+	    NULL;
 	if (!grown)
 		return;
 	d->paths = grown;

@@ -26,7 +26,8 @@ struct look { /* one store of one snapshot, explained */
 
 static bool decodes(struct look *l, const struct im_ref *ref)
 {
-	static const enum entry_type types[] = { ENTRY_EXTENT, ENTRY_CHUNK, ENTRY_LEAF, ENTRY_TREE, ENTRY_AUX };
+	static const enum entry_type types[] = { ENTRY_EXTENT, ENTRY_CHUNK, ENTRY_LEAF, ENTRY_TREE,
+		ENTRY_AUX };
 	const struct pack_info *info = snapshot_pack(l->snapshot, ref->pack);
 	for (size_t i = 0; info && i < sizeof types / sizeof *types; i++) {
 		auto_buf struct im_buf plain = { 0 };
@@ -68,21 +69,25 @@ static void take_text(void *context, const char *text)
 {
 	struct look *l = context;
 	if (l->damage == VERIFY_NO_DAMAGE)
-		l->damage = verify_damage_add(l->v, l->object, "the map of store %s names what is not there or cannot be read", l->store);
+		l->damage = verify_damage_add(l->v, l->object,
+		    "the map of store %s names what is not there or cannot be read", l->store);
 	if (l->damage != VERIFY_NO_DAMAGE)
 		verify_damage_path(l->v, l->damage, text);
 }
 
-static int no_file(struct rebuild *r, const struct rebuild_file *file, uint32_t *ret_number, struct im_error *err)
+static int no_file(
+    struct rebuild *r, const struct rebuild_file *file, uint32_t *ret_number, struct im_error *err)
 {
 	(void)r, (void)file, (void)ret_number;
 	return im_fail(err, IM_EFAIL, "a store tried to rebuild while it was asked to explain");
 }
 
-static int no_piece(struct rebuild *r, uint32_t file, uint64_t file_offset, uint32_t len, enum entry_type type,
-    const struct im_ref *ref, uint32_t skip, const uint8_t id[32], struct im_error *err)
+static int no_piece(struct rebuild *r, uint32_t file, uint64_t file_offset, uint32_t len,
+    enum entry_type type, const struct im_ref *ref, uint32_t skip, const uint8_t id[32],
+    struct im_error *err)
 {
-	(void)r, (void)file, (void)file_offset, (void)len, (void)type, (void)ref, (void)skip, (void)id;
+	(void)r, (void)file, (void)file_offset, (void)len, (void)type, (void)ref, (void)skip,
+	    (void)id;
 	return im_fail(err, IM_EFAIL, "a store tried to rebuild while it was asked to explain");
 }
 
@@ -104,8 +109,15 @@ static int explain(struct look *l, struct im_error *err)
 	const struct store_ops *ops = type ? store_find(type) : NULL;
 	if (!ops || !ops->explain)
 		return 0;
-	struct rebuild r = { .snapshot = l->snapshot, .fetcher = l->fetcher, .manifest = manifest, .keyring = l->v->keyring,
-		.file = no_file, .piece = no_piece, .folder = no_folder, .damaged = no_damage, .root_fd = -1 };
+	struct rebuild r = { .snapshot = l->snapshot,
+		.fetcher = l->fetcher,
+		.manifest = manifest,
+		.keyring = l->v->keyring,
+		.file = no_file,
+		.piece = no_piece,
+		.folder = no_folder,
+		.damaged = no_damage,
+		.root_fd = -1 };
 	struct im_error why = { 0 };
 	int rc = ops->explain(&r, is_bad, l, take_text, l, &why);
 	if (rc == IM_EUNREACHABLE || rc == IM_EINTERRUPTED || rc == IM_ENOMEM)
@@ -130,11 +142,13 @@ static bool needs(const struct verify_store *st, uint32_t row)
 
 static bool is_newest(const struct verify *v, size_t i)
 {
-	return i + 1 == v->list.count || strcmp(v->list.items[i].node, v->list.items[i + 1].node) != 0;
+	return i + 1 == v->list.count ||
+	    strcmp(v->list.items[i].node, v->list.items[i + 1].node) != 0;
 }
 
 /* Paths and pages of one harmed snapshot. */
-static int explain_pack(struct verify *v, struct fetcher *f, const struct verify_pack *p, size_t i, struct im_error *err)
+static int explain_pack(struct verify *v, struct fetcher *f, const struct verify_pack *p, size_t i,
+    struct im_error *err)
 {
 	struct verify_snapshot *vs = &v->snapshots[i];
 	struct snapshot *s = NULL;
@@ -145,7 +159,13 @@ static int explain_pack(struct verify *v, struct fetcher *f, const struct verify
 		return 0;
 	}
 	for (size_t j = 0; j < vs->store_count && rc == 0; j++) {
-		struct look l = { .v = v, .snapshot = s, .fetcher = f, .pack = p, .damage = p->damage, .object = vs->name.object, .store = vs->stores[j].name };
+		struct look l = { .v = v,
+			.snapshot = s,
+			.fetcher = f,
+			.pack = p,
+			.damage = p->damage,
+			.object = vs->name.object,
+			.store = vs->stores[j].name };
 		if (needs(&vs->stores[j], (uint32_t)(p - v->packs)))
 			rc = explain(&l, err);
 	}
@@ -153,7 +173,8 @@ static int explain_pack(struct verify *v, struct fetcher *f, const struct verify
 	return rc;
 }
 
-static int harm_of_pack(struct verify *v, struct fetcher *f, const struct verify_pack *p, struct im_error *err)
+static int harm_of_pack(
+    struct verify *v, struct fetcher *f, const struct verify_pack *p, struct im_error *err)
 {
 	uint32_t row = (uint32_t)(p - v->packs);
 	const char *explained = NULL; /* node */
@@ -163,7 +184,8 @@ static int harm_of_pack(struct verify *v, struct fetcher *f, const struct verify
 		for (size_t j = 0; j < vs->store_count; j++)
 			if (needs(&vs->stores[j], row)) {
 				harmed = true;
-				verify_damage_store(v, p->damage, vs->name.node, vs->stores[j].name);
+				verify_damage_store(
+				    v, p->damage, vs->name.node, vs->stores[j].name);
 			}
 		if (!harmed)
 			continue;
@@ -188,23 +210,35 @@ static bool is_harmed(const struct verify *v, const struct verify_store *st)
 	return false;
 }
 
-/* The maps of one snapshot; a store whose manifest is that of the snapshot before was looked at with that. */
-static int check_maps(struct verify *v, struct fetcher *f, size_t i, struct snapshot **previous, struct im_error *err)
+/* The maps of one snapshot; a store whose manifest is that of the snapshot before was looked at
+ * with that. */
+static int check_maps(
+    struct verify *v, struct fetcher *f, size_t i, struct snapshot **previous, struct im_error *err)
 {
 	struct verify_snapshot *vs = &v->snapshots[i];
 	struct snapshot *s = NULL;
 	struct im_error why = { 0 };
-	int rc = vs->readable ? snapshot_read(v->storage, v->keyring, &vs->name, &s, &why) : IM_ENOTFOUND;
+	int rc = vs->readable ? snapshot_read(v->storage, v->keyring, &vs->name, &s, &why) :
+				IM_ENOTFOUND;
 	if (rc == IM_EUNREACHABLE || rc == IM_ENOMEM)
 		return im_fail(err, rc, "%s", why.text);
 	if (rc && vs->readable)
-		verify_damage_snapshot(v, verify_damage_add(v, vs->name.object, "it could be read once but not again: %s", why.text), vs->label);
+		verify_damage_snapshot(v,
+		    verify_damage_add(
+			v, vs->name.object, "it could be read once but not again: %s", why.text),
+		    vs->label);
 	for (size_t j = 0; rc == 0 && s->record.private_part && j < vs->store_count; j++) {
 		struct verify_store *st = &vs->stores[j];
-		json_t *mine = snapshot_manifest(s, st->name), *before = *previous ? snapshot_manifest(*previous, st->name) : NULL;
+		json_t *mine = snapshot_manifest(s, st->name),
+		       *before = *previous ? snapshot_manifest(*previous, st->name) : NULL;
 		if (!mine || is_harmed(v, st) || (before && json_equal(mine, before)))
 			continue;
-		struct look l = { .v = v, .snapshot = s, .fetcher = f, .damage = VERIFY_NO_DAMAGE, .object = vs->name.object, .store = st->name };
+		struct look l = { .v = v,
+			.snapshot = s,
+			.fetcher = f,
+			.damage = VERIFY_NO_DAMAGE,
+			.object = vs->name.object,
+			.store = st->name };
 		rc = im_interrupt_check(err);
 		if (rc == 0)
 			rc = explain(&l, err);

@@ -18,7 +18,8 @@ struct verify_pack { /* a pack that is there, or that some snapshot needs */
 	uint64_t size_bytes;  /* as the snapshot has it; as found if no snapshot needs it */
 	uint64_t found_bytes;
 	bool found, needed, size_differs, has_commitment;
-	bool read, entries_known; /* entries_known: its trailer was read, bad lists all bad entries */
+	bool read,
+	    entries_known; /* entries_known: its trailer was read, bad lists all bad entries */
 	uint32_t *bad;        /* offsets of bad entries */
 	size_t bad_count;
 	size_t damage;        /* row of the result, or VERIFY_NO_DAMAGE */
@@ -54,8 +55,10 @@ struct verify {
 };
 
 /* damage.c */
-/* Adds a row (or finds the one that says the same); any thread. VERIFY_NO_DAMAGE when out of memory. */
-size_t verify_damage_add(struct verify *v, const char *object, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Adds a row (or finds the one that says the same); any thread. VERIFY_NO_DAMAGE when out of
+ * memory. */
+size_t verify_damage_add(struct verify *v, const char *object, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 void verify_damage_snapshot(struct verify *v, size_t damage, const char *label);
 void verify_damage_store(struct verify *v, size_t damage, const char *node, const char *store);
 void verify_damage_path(struct verify *v, size_t damage, const char *text);

@@ -24,7 +24,8 @@ struct listing {
 static bool pack_name(const char *object, uint8_t ret[32])
 {
 	char canonical[80];
-	if (strncmp(object, "packs/", 6) || strlen(object) != 6 + 3 + 64 || !im_unhex(ret, 32, object + 9))
+	if (strncmp(object, "packs/", 6) || strlen(object) != 6 + 3 + 64 ||
+	    !im_unhex(ret, 32, object + 9))
 		return false;
 	return strcmp(fetch_pack_object(canonical, ret), object) == 0;
 }
@@ -64,7 +65,8 @@ static int take_pack(void *context, const char *object, uint64_t size_bytes)
 
 static int by_name(const void *a, const void *b)
 {
-	return memcmp(((const struct verify_pack *)a)->name, ((const struct verify_pack *)b)->name, 32);
+	return memcmp(
+	    ((const struct verify_pack *)a)->name, ((const struct verify_pack *)b)->name, 32);
 }
 
 int verify_list_packs(struct verify *v, struct im_error *err)
@@ -83,12 +85,14 @@ struct verify_pack *verify_find_pack(struct verify *v, const uint8_t name[32])
 }
 
 /* Notes that the snapshot needs these packs. Missing ones are added behind the sorted rows. */
-static int need_packs(struct verify *v, const struct snapshot *s, struct verify_pack **missing, size_t *missing_count, struct im_error *err)
+static int need_packs(struct verify *v, const struct snapshot *s, struct verify_pack **missing,
+    size_t *missing_count, struct im_error *err)
 {
 	for (size_t i = 0; i < s->pack_count; i++) {
 		struct verify_pack *p = verify_find_pack(v, s->packs[i].name);
 		if (!p) {
-			struct verify_pack *grown = realloc(*missing, (*missing_count + 1) * sizeof *grown);
+			struct verify_pack *grown = realloc(
+			    *missing, (*missing_count + 1) * sizeof *grown);
 			if (!grown)
 				return im_fail(err, IM_ENOMEM, "out of memory");
 			*missing = grown;
@@ -106,7 +110,8 @@ static int need_packs(struct verify *v, const struct snapshot *s, struct verify_
 }
 
 /* The list stays sorted and without doubles. */
-static int merge_missing(struct verify *v, struct verify_pack *missing, size_t count, struct im_error *err)
+static int merge_missing(
+    struct verify *v, struct verify_pack *missing, size_t count, struct im_error *err)
 {
 	for (size_t i = 0; i < count; i++) {
 		struct verify_pack *p = add_pack(v, err);
@@ -134,7 +139,8 @@ static int take_store(struct verify_snapshot *vs, json_t *row, struct im_error *
 	auto_buf struct im_buf numbers = { 0 };
 	st->name = strdup(name ? name : "?");
 	if (packs && !im_unbase64(&numbers, packs))
-		return im_fail(err, IM_ECORRUPT, "the packs of store %s are not readable", st->name ? st->name : "?");
+		return im_fail(err, IM_ECORRUPT, "the packs of store %s are not readable",
+		    st->name ? st->name : "?");
 	st->pack_count = numbers.len / 4;
 	st->packs = calloc(st->pack_count + 1, sizeof *st->packs);
 	if (!st->name || !st->packs)
@@ -171,7 +177,9 @@ static void resolve_stores(struct verify *v, struct verify_snapshot *vs, const s
 			if (p)
 				st->packs[n++] = (uint32_t)(p - v->packs);
 			else
-				verify_damage_add(v, vs->name.object, "store %s needs pack number %u, which the snapshot does not list", st->name, st->packs[j]);
+				verify_damage_add(v, vs->name.object,
+				    "store %s needs pack number %u, which the snapshot does not list",
+				    st->name, st->packs[j]);
 		}
 		st->pack_count = n;
 		qsort(st->packs, n, sizeof *st->packs, compare_rows);
@@ -179,7 +187,8 @@ static void resolve_stores(struct verify *v, struct verify_snapshot *vs, const s
 }
 
 /* The name holds the hash of the content: shows damage without any key. */
-static int check_named_hash(struct verify *v, const char *object, const char *digits, bool *ret_same, struct im_error *err)
+static int check_named_hash(
+    struct verify *v, const char *object, const char *digits, bool *ret_same, struct im_error *err)
 {
 	auto_buf struct im_buf b = { 0 };
 	uint8_t hash[32];
@@ -197,7 +206,8 @@ static int check_named_hash(struct verify *v, const char *object, const char *di
 	im_hex(hex, hash, 32);
 	*ret_same = strncmp(hex, digits, strlen(digits)) == 0;
 	if (!*ret_same)
-		verify_damage_add(v, object, "its content is not what its name says: it was changed or damaged");
+		verify_damage_add(
+		    v, object, "its content is not what its name says: it was changed or damaged");
 	return 0;
 }
 
@@ -258,7 +268,8 @@ static int take_snapshot(struct verify *v, size_t i, struct im_error *err)
 	return rc ? im_fail(err, rc, "%s", why.text) : 0;
 }
 
-/* Rows of v->packs move while missing ones are merged in, so stores are resolved in a second pass. */
+/* Rows of v->packs move while missing ones are merged in, so stores are resolved in a second pass.
+ */
 static int resolve_snapshot(struct verify *v, size_t i, struct im_error *err)
 {
 	struct verify_snapshot *vs = &v->snapshots[i];
@@ -285,7 +296,8 @@ int verify_snapshots(struct verify *v, struct im_error *err)
 	if (rc)
 		return rc;
 	if (v->request->node && !v->list.count)
-		return im_fail(err, IM_ENOTFOUND, "the vault holds no snapshot of node %s", v->request->node);
+		return im_fail(
+		    err, IM_ENOTFOUND, "the vault holds no snapshot of node %s", v->request->node);
 	v->snapshots = calloc(v->list.count + 1, sizeof *v->snapshots);
 	if (!v->snapshots)
 		return im_fail(err, IM_ENOMEM, "out of memory");
@@ -312,14 +324,16 @@ int verify_chains(struct verify *v, struct im_error *err)
 	for (size_t i = 0; i < v->list.count; i++) {
 		if (i && !strcmp(v->list.items[i].node, v->list.items[i - 1].node))
 			continue;
-		int rc = snapshot_check_chain(v->storage, v->keyring, v->list.items[i].node, take_finding, v, err);
+		int rc = snapshot_check_chain(
+		    v->storage, v->keyring, v->list.items[i].node, take_finding, v, err);
 		if (rc)
 			return rc;
 	}
 	return 0;
 }
 
-static int ignore_entry(void *context, const struct pack_info *pack, const struct pack_entry *entry, struct im_error *err)
+static int ignore_entry(void *context, const struct pack_info *pack, const struct pack_entry *entry,
+    struct im_error *err)
 {
 	(void)context, (void)pack, (void)entry, (void)err;
 	return 0;
@@ -346,7 +360,8 @@ static int check_fragment(struct verify *v, const char *object, struct im_error 
 	else if (rc == IM_ENOMEM)
 		return im_fail(err, rc, "%s", why.text);
 	else if (rc)
-		verify_damage_add(v, object, "%s (no snapshot needs it; deduplication loses what it knew)", why.text);
+		verify_damage_add(v, object,
+		    "%s (no snapshot needs it; deduplication loses what it knew)", why.text);
 	return 0;
 }
 
@@ -369,9 +384,11 @@ static int take_name(void *context, const char *object, uint64_t size_bytes)
 int verify_index(struct verify *v, struct im_error *err)
 {
 	struct names names = { 0 };
-	auto_free char *prefix = v->request->node ? im_format("index/%s/", v->request->node) : strdup("index/");
+	auto_free char *prefix = v->request->node ? im_format("index/%s/", v->request->node) :
+						    strdup("index/");
 	verify_phase(v, "index");
-	int rc = prefix ? storage_list(v->storage, prefix, take_name, &names, err) : im_fail(err, IM_ENOMEM, "out of memory");
+	int rc = prefix ? storage_list(v->storage, prefix, take_name, &names, err) :
+			  im_fail(err, IM_ENOMEM, "out of memory");
 	for (size_t i = 0; i < names.count && rc == 0; i++) {
 		rc = im_interrupt_check(err);
 		if (rc == 0)
@@ -397,7 +414,9 @@ int verify_presence(struct verify *v, struct im_error *err)
 		if (!p->found)
 			p->damage = verify_damage_add(v, object, "it is missing");
 		else if (p->size_differs)
-			p->damage = verify_damage_add(v, object, "it has %" PRIu64 " bytes instead of %" PRIu64, p->found_bytes, p->size_bytes);
+			p->damage = verify_damage_add(v, object,
+			    "it has %" PRIu64 " bytes instead of %" PRIu64, p->found_bytes,
+			    p->size_bytes);
 	}
 	return 0;
 }

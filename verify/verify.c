@@ -49,20 +49,27 @@ static int run(struct verify *v, struct im_error *err)
 	return rc;
 }
 
-int verify_run(const struct verify_request *request, struct verify_result *ret, struct im_error *err)
+int verify_run(
+    const struct verify_request *request, struct verify_result *ret, struct im_error *err)
 {
 	const struct vault *vault = request->vault;
 	*ret = (struct verify_result){ 0 };
-	struct verify v = { .request = request, .result = ret, .storage = vault->storage, .keyring = vault->keyring,
-		.keyless = !vault->key, .can_decrypt = vault->key && vault->key->role == KEY_RESTORE };
+	struct verify v = { .request = request,
+		.result = ret,
+		.storage = vault->storage,
+		.keyring = vault->keyring,
+		.keyless = !vault->key,
+		.can_decrypt = vault->key && vault->key->role == KEY_RESTORE };
 	int64_t start = im_monotonic_ms();
 	pthread_mutex_init(&v.mutex, NULL);
 	int rc = run(&v, err);
 	verify_clear(&v);
 	ret->duration_ms = im_monotonic_ms() - start;
 	if (rc == 0 && ret->damaged_count)
-		rc = im_fail(err, IM_ECORRUPT, "%zu object%s of the vault %s damaged or missing; copy the vault away before anything else",
-		    ret->damaged_count, ret->damaged_count == 1 ? "" : "s", ret->damaged_count == 1 ? "is" : "are");
+		rc = im_fail(err, IM_ECORRUPT,
+		    "%zu object%s of the vault %s damaged or missing; copy the vault away before anything else",
+		    ret->damaged_count, ret->damaged_count == 1 ? "" : "s",
+		    ret->damaged_count == 1 ? "is" : "are");
 	return rc;
 }
 

@@ -12,7 +12,8 @@
 struct verify_events { /* each may be NULL */
 	void (*phase)(void *context, const char *name);
 	void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
-	void (*damage)(void *context, const char *object, const char *problem); /* as soon as it is found */
+	void (*damage)(
+	    void *context, const char *object, const char *problem); /* as soon as it is found */
 	void *context;
 };
 
@@ -20,7 +21,8 @@ struct verify_request {
 	struct vault *vault;
 	const char *node;         /* NULL: all nodes */
 	unsigned read_percent;    /* 0: presence only … 100: every byte */
-	const char *state_dir;    /* keeps the cursor "verify-cursor" by which the share read moves on; NULL: always from the start */
+	const char *state_dir; /* keeps the cursor "verify-cursor" by which the share read moves on;
+				  NULL: always from the start */
 	const struct verify_events *events;
 };
 
@@ -31,7 +33,8 @@ struct verify_damage {
 	size_t snapshot_count;
 	char **stores;    /* "NODE/STORE" */
 	size_t store_count;
-	char **paths;     /* what is harmed in the newest harmed snapshot of each node: files, or pages of a database */
+	char **paths; /* what is harmed in the newest harmed snapshot of each node: files, or pages
+			 of a database */
 	size_t path_count;
 };
 
@@ -47,8 +50,10 @@ struct verify_result {
 	size_t warning_count;
 };
 
-/* 0, IM_ECORRUPT if anything is damaged, IM_EUNREACHABLE, …. ret is filled also on failure; clear it in every case. */
-int verify_run(const struct verify_request *request, struct verify_result *ret, struct im_error *err);
+/* 0, IM_ECORRUPT if anything is damaged, IM_EUNREACHABLE, …. ret is filled also on failure; clear
+ * it in every case. */
+int verify_run(
+    const struct verify_request *request, struct verify_result *ret, struct im_error *err);
 void verify_result_clear(struct verify_result *r);
 
 #endif

@@ -57,8 +57,10 @@ static void assert_outside_unchanged(const char *what)
 	struct stat now, folder;
 	struct im_error err = { 0 };
 	auto_buf struct im_buf text = { 0 };
-	if (stat(precious, &now) || now.st_ino != before.st_ino || now.st_nlink != 1 || now.st_mode != before.st_mode || now.st_uid != before.st_uid ||
-	    now.st_mtim.tv_sec != before.st_mtim.tv_sec || now.st_mtim.tv_nsec != before.st_mtim.tv_nsec)
+	if (stat(precious, &now) || now.st_ino != before.st_ino || now.st_nlink != 1 ||
+	    now.st_mode != before.st_mode || now.st_uid != before.st_uid ||
+	    now.st_mtim.tv_sec != before.st_mtim.tv_sec ||
+	    now.st_mtim.tv_nsec != before.st_mtim.tv_nsec)
 		fail_msg("%s: the file outside was touched", what);
 	assert_ok(im_file_read(precious, 100, &text, &err), &err);
 	assert_memory_equal(text.data, "precious", 8);
@@ -105,7 +107,8 @@ static void make_segment(const struct member *members, size_t count, struct im_b
 		archive_entry_set_size(e, has_body ? (int)sizeof body : 0);
 		assert_int_equal(archive_write_header(a, e), ARCHIVE_OK);
 		if (has_body)
-			assert_int_equal(archive_write_data(a, body, sizeof body), (int)sizeof body);
+			assert_int_equal(
+			    archive_write_data(a, body, sizeof body), (int)sizeof body);
 		archive_entry_free(e);
 	}
 	assert_int_equal(archive_write_close(a), ARCHIVE_OK);
@@ -129,7 +132,8 @@ static json_t *pack_table(uint32_t number)
 }
 
 /* A signed snapshot of one store: type files with this segment, or sqlite without anything. */
-static void write_snapshot(const char *type, const char *path, const struct member *members, size_t count)
+static void write_snapshot(
+    const char *type, const char *path, const struct member *members, size_t count)
 {
 	static int seq;
 	struct im_error err = { 0 };
@@ -142,25 +146,34 @@ static void write_snapshot(const char *type, const char *path, const struct memb
 	uint8_t hash[32];
 	make_segment(members, count, &segment);
 	assert_ok(codec_new(1, &codec, &err), &err);
-	assert_ok(packer_new(f.node->storage, f.node->keyring, f.state, "im-01", 1, &packer, &err), &err);
-	assert_ok(packer_put(packer, codec, ENTRY_TREE, NULL, segment.data, segment.len, &ref, &is_new, &err), &err);
+	assert_ok(
+	    packer_new(f.node->storage, f.node->keyring, f.state, "im-01", 1, &packer, &err), &err);
+	assert_ok(packer_put(packer, codec, ENTRY_TREE, NULL, segment.data, segment.len, &ref,
+		      &is_new, &err),
+	    &err);
 	assert_ok(packer_finish(packer, &err), &err);
 	packer_free(packer);
 	codec_free(codec);
 	ref_put(&refs, ref);
 	auto_free char *segments = im_base64(refs.data, refs.len);
-	json_t *meta = json_pack("{s:s,s:s,s:i,s:s,s:o,s:[{s:s,s:s,s:s,s:s}]}", "kind", "snapshot", "node", "im-01", "seq", ++seq,
-	    "time", im_instant_format(instant, im_now_ms()), "packs", pack_table(ref.pack), "stores", "name", "s", "type", type, "path", path, "status", "ok");
-	json_t *private_part = json_pack("{s:s,s:[{s:s,s:s,s:s,s:s,s:i,s:i,s:i,s:i}]}", "config", "", "stores", "name", "s", "type", type, "path", path,
-	    "segments", segments, "files", 1, "dirs", 1, "others", 0, "bytes", 5);
+	json_t *meta = json_pack("{s:s,s:s,s:i,s:s,s:o,s:[{s:s,s:s,s:s,s:s}]}", "kind", "snapshot",
+	    "node", "im-01", "seq", ++seq, "time", im_instant_format(instant, im_now_ms()), "packs",
+	    pack_table(ref.pack), "stores", "name", "s", "type", type, "path", path, "status",
+	    "ok");
+	json_t *private_part = json_pack("{s:s,s:[{s:s,s:s,s:s,s:s,s:i,s:i,s:i,s:i}]}", "config",
+	    "", "stores", "name", "s", "type", type, "path", path, "segments", segments, "files", 1,
+	    "dirs", 1, "others", 0, "bytes", 5);
 	if (!strcmp(type, "sqlite")) {
 		json_t *m = json_array_get(json_object_get(private_part, "stores"), 0);
-		json_t *more = json_pack("{s:i,s:i,s:i,s:s,s:s,s:i,s:i,s:i,s:i,s:b,s:s,s:[]}", "page_size", 4096, "pages", 0, "leaf_pages", 4096, "leaves", "",
-		    "checksum", "00000000000000000000000000000000", "file_bytes", 0, "mode", 0644, "uid", 0, "gid", 0, "wal", 0, "capture", "closed", "probes");
+		json_t *more = json_pack("{s:i,s:i,s:i,s:s,s:s,s:i,s:i,s:i,s:i,s:b,s:s,s:[]}",
+		    "page_size", 4096, "pages", 0, "leaf_pages", 4096, "leaves", "", "checksum",
+		    "00000000000000000000000000000000", "file_bytes", 0, "mode", 0644, "uid", 0,
+		    "gid", 0, "wal", 0, "capture", "closed", "probes");
 		json_object_update(m, more);
 		json_decref(more);
 	}
-	assert_ok(snapshot_write(f.node->storage, f.node->keyring, meta, private_part, hash, &err), &err);
+	assert_ok(
+	    snapshot_write(f.node->storage, f.node->keyring, meta, private_part, hash, &err), &err);
 	json_decref(meta);
 	json_decref(private_part);
 }
@@ -169,7 +182,9 @@ static int restore(bool overwrite)
 {
 	struct im_error err = { 0 };
 	struct restore_result result;
-	struct restore_request q = { .vault = f.restore, .node = "im-01", .to = to, .overwrite = overwrite };
+	struct restore_request q = {
+		.vault = f.restore, .node = "im-01", .to = to, .overwrite = overwrite
+	};
 	int rc = restore_run(&q, &result, &err);
 	restore_result_clear(&result);
 	return rc;
@@ -199,7 +214,8 @@ static void names__stay_beneath_the_target(void **state)
 	char absolute[160], deep[200];
 	snprintf(absolute, sizeof absolute, "%s/evil", outside);
 	snprintf(deep, sizeof deep, "d/../../../../outside/evil");
-	TRY("dot-dot", ROOT, { "../evil", AE_IFREG, NULL, 0 }, { "../../../evil", AE_IFREG, NULL, 0 });
+	TRY("dot-dot", ROOT, { "../evil", AE_IFREG, NULL, 0 },
+	    { "../../../evil", AE_IFREG, NULL, 0 });
 	TRY("deep dot-dot", ROOT, { "d", AE_IFDIR, NULL, 0 }, { deep, AE_IFREG, NULL, 0 });
 	TRY("absolute", ROOT, { absolute, AE_IFREG, NULL, 0 });
 	TRY("dot-dot folder", ROOT, { "../../../outside", AE_IFDIR, NULL, 0700 });
@@ -210,15 +226,23 @@ static void names__stay_beneath_the_target(void **state)
 static void symlinks__are_never_walked_through(void **state)
 {
 	(void)state;
-	TRY("link then file", ROOT, { "link", AE_IFLNK, outside, 0 }, { "link/evil", AE_IFREG, NULL, 0 });
-	TRY("file then link", ROOT, { "link/evil", AE_IFREG, NULL, 0 }, { "link", AE_IFLNK, outside, 0 });
-	TRY("two hops", ROOT, { "b", AE_IFLNK, outside, 0 }, { "a", AE_IFLNK, "b", 0 }, { "a/evil", AE_IFREG, NULL, 0 });
-	TRY("folder turned link", ROOT, { "d", AE_IFDIR, NULL, 0 }, { "d", AE_IFLNK, outside, 0 }, { "d/evil", AE_IFREG, NULL, 0 });
-	TRY("link turned folder", ROOT, { "d", AE_IFLNK, outside, 0 }, { "d", AE_IFDIR, NULL, 0700 });
-	TRY("link named twice", ROOT, { "d", AE_IFLNK, precious, 0 }, { "d", AE_IFREG, NULL, 0600 });
+	TRY("link then file", ROOT, { "link", AE_IFLNK, outside, 0 },
+	    { "link/evil", AE_IFREG, NULL, 0 });
+	TRY("file then link", ROOT, { "link/evil", AE_IFREG, NULL, 0 },
+	    { "link", AE_IFLNK, outside, 0 });
+	TRY("two hops", ROOT, { "b", AE_IFLNK, outside, 0 }, { "a", AE_IFLNK, "b", 0 },
+	    { "a/evil", AE_IFREG, NULL, 0 });
+	TRY("folder turned link", ROOT, { "d", AE_IFDIR, NULL, 0 }, { "d", AE_IFLNK, outside, 0 },
+	    { "d/evil", AE_IFREG, NULL, 0 });
+	TRY("link turned folder", ROOT, { "d", AE_IFLNK, outside, 0 },
+	    { "d", AE_IFDIR, NULL, 0700 });
+	TRY("link named twice", ROOT, { "d", AE_IFLNK, precious, 0 },
+	    { "d", AE_IFREG, NULL, 0600 });
 	TRY("root is a link", { ".", AE_IFLNK, outside, 0 }, { "evil", AE_IFREG, NULL, 0 });
-	TRY("relative link", ROOT, { "l", AE_IFLNK, "../../../outside", 0 }, { "l/evil", AE_IFREG, NULL, 0 });
-	TRY("fifo below link", ROOT, { "l", AE_IFLNK, outside, 0 }, { "l/evil", AE_IFIFO, NULL, 0 });
+	TRY("relative link", ROOT, { "l", AE_IFLNK, "../../../outside", 0 },
+	    { "l/evil", AE_IFREG, NULL, 0 });
+	TRY("fifo below link", ROOT, { "l", AE_IFLNK, outside, 0 },
+	    { "l/evil", AE_IFIFO, NULL, 0 });
 	TRY("mode of a link's target", ROOT, { "l", AE_IFLNK, precious, 04777 });
 }
 
@@ -227,9 +251,11 @@ static void hard_links__stay_beneath_the_target(void **state)
 	(void)state;
 	TRY("dot-dot", ROOT, { "hl", 0, "../../../outside/precious", 0 });
 	TRY("absolute", ROOT, { "hl", 0, precious, 0 });
-	TRY("through a link", ROOT, { "l", AE_IFLNK, outside, 0 }, { "hl", 0, "l/precious", 04777 });
+	TRY("through a link", ROOT, { "l", AE_IFLNK, outside, 0 },
+	    { "hl", 0, "l/precious", 04777 });
 	TRY("to a link", ROOT, { "l", AE_IFLNK, precious, 0 }, { "hl", 0, "l", 04777 });
-	TRY("link's place below a link", ROOT, { "a", AE_IFREG, NULL, 0 }, { "l", AE_IFLNK, outside, 0 }, { "l/evil", 0, "a", 0 });
+	TRY("link's place below a link", ROOT, { "a", AE_IFREG, NULL, 0 },
+	    { "l", AE_IFLNK, outside, 0 }, { "l/evil", 0, "a", 0 });
 }
 
 static void store_paths__stay_beneath_the_target(void **state)
@@ -237,7 +263,8 @@ static void store_paths__stay_beneath_the_target(void **state)
 	(void)state;
 	char through[160];
 	snprintf(through, sizeof through, "/srv/../../outside/tree");
-	const char *const paths[] = { "/../outside", through, "outside", "", "/srv//tree", "/srv/./tree", "/srv/tree/" };
+	const char *const paths[] = { "/../outside", through, "outside", "", "/srv//tree",
+		"/srv/./tree", "/srv/tree/" };
 	static const struct member members[] = { ROOT, { "evil", AE_IFREG, NULL, 0 } };
 	for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
 		for (int sqlite = 0; sqlite < 2; sqlite++) {
@@ -285,7 +312,8 @@ static void planted_links__are_not_followed(void **state)
 static void honest_trees__come_back(void **state)
 {
 	(void)state;
-	static const struct member members[] = { ROOT, { "a", AE_IFREG, NULL, 0640 }, { "l", AE_IFLNK, "a", 0 } };
+	static const struct member members[] = { ROOT, { "a", AE_IFREG, NULL, 0640 },
+		{ "l", AE_IFLNK, "a", 0 } };
 	char path[160];
 	struct stat st;
 	write_snapshot("files", "/srv/tree", members, 2);

@@ -209,7 +209,8 @@ static void restore__dry_run_writes_nothing(void **state)
 	assert_ok(run(&q), &err);
 	assert_int_equal(access(to, F_OK), -1);
 	assert_true(result.forecast_p50_ms > 0 && result.forecast_p95_ms > result.forecast_p50_ms);
-	assert_true(result.bytes_to_read > 0 && result.bytes_to_write > 0 && result.packs > 0 && result.files == 3);
+	assert_true(result.bytes_to_read > 0 && result.bytes_to_write > 0 && result.packs > 0 &&
+	    result.files == 3);
 	assert_string_equal(row("chat")->status, "planned");
 	assert_true(row("chat")->bytes_free > 0);
 }
@@ -237,7 +238,8 @@ static void restore__takes_a_failed_store_from_an_older_snapshot(void **state)
 static bool needs(const struct snapshot *s, const char *store, uint32_t number)
 {
 	auto_buf struct im_buf numbers = { 0 };
-	assert_true(im_unbase64(&numbers, json_string_value(json_object_get(snapshot_store_meta(s, store), "packs"))));
+	assert_true(im_unbase64(
+	    &numbers, json_string_value(json_object_get(snapshot_store_meta(s, store), "packs"))));
 	for (size_t i = 0; i < numbers.len / 4; i++)
 		if (im_le32(numbers.data + 4 * i) == number)
 			return true;
@@ -250,9 +252,11 @@ static unsigned harm_packs(const struct snapshot *s, bool removed)
 	unsigned n = 0;
 	for (size_t i = 0; i < s->pack_count; i++) {
 		char object[80], path[256];
-		if (!needs(s, "chat", s->packs[i].number) || needs(s, "uploads", s->packs[i].number))
+		if (!needs(s, "chat", s->packs[i].number) ||
+		    needs(s, "uploads", s->packs[i].number))
 			continue;
-		snprintf(path, sizeof path, "%s/%s", w.vault, fetch_pack_object(object, s->packs[i].name));
+		snprintf(path, sizeof path, "%s/%s", w.vault,
+		    fetch_pack_object(object, s->packs[i].name));
 		assert_int_equal(removed ? unlink(path) : truncate(path, 200), 0);
 		n++;
 	}
@@ -270,7 +274,9 @@ static void damage_stays_where_it_is(bool removed)
 	int rc = backup_run(&only_chat, &backup, &err);
 	backup_result_clear(&backup);
 	assert_ok(rc, &err);
-	assert_ok(snapshot_choose(vault->storage, vault->keyring, "im-01", "2", NULL, NULL, &s, &err), &err);
+	assert_ok(
+	    snapshot_choose(vault->storage, vault->keyring, "im-01", "2", NULL, NULL, &s, &err),
+	    &err);
 	assert_true(harm_packs(s, removed) > 0);
 	snapshot_free(s);
 	snprintf(sentinel, sizeof sentinel, "%s/started", w.dir);
@@ -346,8 +352,10 @@ static void restore__starts_the_service_and_lets_it_live(void **state)
 	/* no descriptor of ours, our target, and something that outlives the shell */
 	int leak = open("/dev/null", O_RDONLY);
 	snprintf(path, sizeof path, "%s/alive", w.dir);
-	snprintf(command, sizeof command, "test \"$IMVAULT_TARGET\" = \"%s\" && test -e \"%s%s\" && test ! -e /proc/self/fd/%d && test -z \"$(cat)\" || exit 9; "
-	    "(sleep 0.3; echo yes > %s) &", to, to, w.database, leak, path);
+	snprintf(command, sizeof command,
+	    "test \"$IMVAULT_TARGET\" = \"%s\" && test -e \"%s%s\" && test ! -e /proc/self/fd/%d && test -z \"$(cat)\" || exit 9; "
+	    "(sleep 0.3; echo yes > %s) &",
+	    to, to, w.database, leak, path);
 	q.exec_command = command;
 	assert_ok(run(&q), &err);
 	close(leak);

@@ -49,7 +49,12 @@ static int teardown(void **state)
 
 static struct writer_file file_of(const char *path, uint64_t size, bool unaligned)
 {
-	return (struct writer_file){ .path = path, .root_fd = dir_fd, .size_bytes = size, .whole = true, .unaligned = unaligned, .slot = -1 };
+	return (struct writer_file){ .path = path,
+		.root_fd = dir_fd,
+		.size_bytes = size,
+		.whole = true,
+		.unaligned = unaligned,
+		.slot = -1 };
 }
 
 static void assert_content(struct writer_file *f, const uint8_t *expected)
@@ -83,14 +88,16 @@ static void *put_half(void *context)
 	struct half *h = context;
 	struct im_error err = { 0 };
 	for (size_t i = 0; i < h->count && h->rc == 0; i++)
-		h->rc = writer_put(writer, h->pieces[i].file, h->pieces[i].offset, h->pieces[i].content + h->pieces[i].offset, h->pieces[i].len, &err);
+		h->rc = writer_put(writer, h->pieces[i].file, h->pieces[i].offset,
+		    h->pieces[i].content + h->pieces[i].offset, h->pieces[i].len, &err);
 	return NULL;
 }
 
 static void put_from_two_threads(const struct piece *pieces, size_t count)
 {
 	struct im_error err = { 0 };
-	struct half halves[2] = { { pieces, count / 2, 0 }, { pieces + count / 2, count - count / 2, 0 } };
+	struct half halves[2] = { { pieces, count / 2, 0 },
+		{ pieces + count / 2, count - count / 2, 0 } };
 	pthread_t threads[2];
 	for (int i = 0; i < 2; i++)
 		pthread_create(&threads[i], NULL, put_half, &halves[i]);
@@ -118,7 +125,8 @@ static size_t cut(struct piece *ret, struct writer_file *f, const uint8_t *conte
 {
 	size_t n = 0;
 	for (uint64_t at = 0; at < f->size_bytes; at += step, n++)
-		ret[n] = (struct piece){ f, content, at, f->size_bytes - at < step ? (size_t)(f->size_bytes - at) : step };
+		ret[n] = (struct piece){ f, content, at,
+			f->size_bytes - at < step ? (size_t)(f->size_bytes - at) : step };
 	return n;
 }
 
@@ -128,8 +136,11 @@ static void writer_put__arrives_in_any_order(void **state)
 	/* over the number of blocks, so that some must make room; tails of every kind */
 	enum { BIG = 80 << 20 };
 	struct writer_file files[] = {
-		file_of("big", BIG + 12288, false), file_of("sub/odd-tail", (3 << 20) + 4097, false),
-		file_of("unaligned", (5 << 20) + 77, true), file_of("small", 70000, true), file_of("two-mib", 2 << 20, false),
+		file_of("big", BIG + 12288, false),
+		file_of("sub/odd-tail", (3 << 20) + 4097, false),
+		file_of("unaligned", (5 << 20) + 77, true),
+		file_of("small", 70000, true),
+		file_of("two-mib", 2 << 20, false),
 	};
 	static const size_t steps[] = { 65536, 4096, 3000, 9999, 1 << 20 };
 	auto_free uint8_t *content = malloc(BIG + 12288);
@@ -221,7 +232,8 @@ static void writer_put__does_not_follow_a_planted_link(void **state)
 	(void)state;
 	struct im_error err = { 0 };
 	uint8_t content[100] = { 0 };
-	struct writer_file direct = file_of("link", sizeof content, true), through = file_of("way/file", sizeof content, true);
+	struct writer_file direct = file_of("link", sizeof content, true),
+			   through = file_of("way/file", sizeof content, true);
 	assert_int_equal(symlinkat("/tmp/imvault-test-not-there", dir_fd, "link"), 0);
 	assert_int_equal(symlinkat("/tmp", dir_fd, "way"), 0);
 	assert_int_not_equal(writer_put(writer, &direct, 0, content, sizeof content, &err), 0);

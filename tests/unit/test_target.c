@@ -106,7 +106,8 @@ static void stage_file(struct target *t, size_t unit, const char *path, const ch
 	int fd;
 	strcpy(folder, path);
 	*strrchr(folder, '/') = 0;
-	assert_ok(beneath_folder(target_root_fd(t, unit), folder, false, true, &fd, NULL, &err), &err);
+	assert_ok(
+	    beneath_folder(target_root_fd(t, unit), folder, false, true, &fd, NULL, &err), &err);
 	int file = openat(fd, strrchr(path, '/') + 1, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	assert_true(file >= 0);
 	assert_int_equal(write(file, text, strlen(text)), (ssize_t)strlen(text));
@@ -264,7 +265,8 @@ static void nested_units__are_published_together(void **state)
 	(void)state;
 	struct im_error err = { 0 };
 	struct target *t = make(false);
-	size_t db = add(t, "/srv/data/chat.db", NULL), data = add(t, "/srv/data", NULL), up = add(t, "/srv/data/up", NULL);
+	size_t db = add(t, "/srv/data/chat.db", NULL), data = add(t, "/srv/data", NULL),
+	       up = add(t, "/srv/data/up", NULL);
 	assert_ok(target_check(t, &err), &err);
 	assert_ok(target_begin(t, &err), &err);
 	assert_int_equal(target_root_fd(t, db), target_root_fd(t, data));
@@ -400,7 +402,8 @@ static void target_publish__does_not_follow_a_parent_swapped_meanwhile(void **st
 static void target_add__refuses_paths_that_are_not_plain(void **state)
 {
 	(void)state;
-	static const char *const bad[] = { "relative", "", "/../etc/passwd", "/a/../b", "/a//b", "/a/./b", "/a/" };
+	static const char *const bad[] = { "relative", "", "/../etc/passwd", "/a/../b", "/a//b",
+		"/a/./b", "/a/" };
 	struct target *t = make(false);
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		struct im_error err = { 0 };
@@ -431,7 +434,8 @@ static void im_beneath_path_valid__knows_plain_paths(void **state)
 	(void)state;
 	assert_true(im_beneath_path_valid("a/b c/…"));
 	assert_true(im_beneath_path_valid("..a/b.."));
-	static const char *const bad[] = { "", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b" };
+	static const char *const bad[] = { "", "/a", "a/", "a//b", ".", "..", "a/..", "../a",
+		"a/./b" };
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		assert_false(im_beneath_path_valid(bad[i]));
 }

@@ -51,7 +51,9 @@ static int run(const char *key, unsigned percent, const char *state_dir)
 	verify_result_clear(&result);
 	im_error_clear(&err);
 	assert_ok(vault_open(w.vault, key, NULL, NULL, 0, &vault, &err), &err);
-	struct verify_request q = { .vault = vault, .read_percent = percent, .state_dir = state_dir };
+	struct verify_request q = {
+		.vault = vault, .read_percent = percent, .state_dir = state_dir
+	};
 	int rc = verify_run(&q, &result, &err);
 	vault_close(vault);
 	return rc;
@@ -152,7 +154,8 @@ static void verify__names_what_a_flipped_bit_harms(void **state)
 	for (size_t i = 0; i < packs.count; i++)
 		for (size_t j = 0; j < sizeof places / sizeof *places; j++) {
 			flip(packs.paths[i], places[j]);
-			assert_ok(run(w.node_key, 0, NULL), &err); /* presence alone cannot see it */
+			assert_ok(
+			    run(w.node_key, 0, NULL), &err); /* presence alone cannot see it */
 			assert_int_equal(run(w.restore_key, 100, NULL), IM_ECORRUPT);
 			assert_non_null(damage_of(packs.paths[i]));
 			assert_int_equal(result.damaged_count, 1);
@@ -166,7 +169,8 @@ static void verify__names_what_a_flipped_bit_harms(void **state)
 static void verify__goes_on_after_each_damage(void **state)
 {
 	(void)state;
-	struct found packs = objects("packs"), snapshots = objects("snapshots"), index = objects("index");
+	struct found packs = objects("packs"), snapshots = objects("snapshots"),
+		     index = objects("index");
 	for (size_t i = 0; i < packs.count; i++)
 		flip(packs.paths[i], 150);
 	flip(snapshots.paths[0], 100);
