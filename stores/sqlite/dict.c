@@ -39,7 +39,7 @@ int dict_train(const struct source *s, struct im_buf *ret, struct im_error *err)
 	uint8_t *dict = im_buf_grow(ret, DICT_BYTES);
 	if (!dict)
 		return im_fail(err, IM_ENOMEM, "out of memory for a dictionary");
-	ZDICT_fastCover_params_t how = { .k = 1024, .d = 8, .f = 18, .steps = 1, .nbThreads = 1, .accel = 2,
+	ZDICT_fastCover_params_t how = { .k = 256, .d = 8, .f = 20, .steps = 1, .nbThreads = 1, .accel = 2,
 		.zParams = { .compressionLevel = 1 } };
 	size_t n = ZDICT_trainFromBuffer_fastCover(dict, DICT_BYTES, samples, sizes, count, how);
 	ret->len -= ZDICT_isError(n) ? DICT_BYTES : DICT_BYTES - n;
