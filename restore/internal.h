@@ -42,6 +42,13 @@ struct restore_job {
 int restore_choose(struct restore_job *job, struct im_error *err);
 int restore_pick_stores(struct restore_job *job, struct im_error *err);
 
+/* aim.c: units of the target; then, before and after the plan is known, the room for them. */
+int restore_aim(struct restore_job *job, struct im_error *err);
+int restore_check_space(struct restore_job *job, bool planned, struct im_error *err);
+
+/* check.c: a difference is noted and the run goes on. */
+int restore_check(struct restore_job *job, struct im_error *err);
+
 /* report.c */
 void restore_warn(struct restore_job *job, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -9,104 +9,12 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/interrupt.h"
 #include "restore/internal.h"
-#include "restore/warm.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-
-struct beside_list {
-	char **paths;
-	size_t count;
-	bool failed;
-};
-
-static void take_beside(void *context, const char *path)
-{
-	struct beside_list *l = context;
-	char **grown = realloc(l->paths, (l->count + 1) * sizeof *grown);
-	if (grown)
-		l->paths = grown;
-	if (!grown || !(grown[l->count] = strdup(path)))
-		l->failed = true;
-	else
-		l->count++;
-}
-
-static void beside_clear(struct beside_list *l)
-{
-	for (size_t i = 0; i < l->count; i++)
-		free(l->paths[i]);
-	free(l->paths);
-}
-
-/* Where each store goes, and is the place free? */
-static int aim(struct restore_job *job, struct im_error *err)
-{
-	const struct restore_request *q = job->request;
-	int rc = target_new(q->to, q->overwrite || q->dry_run, &job->target, err);
-	for (size_t i = 0; i < job->pick_count && rc == 0; i++) {
-		struct restore_pick *p = &job->picks[i];
-		const struct store_ops *ops = store_find(p->type);
-		IM_CLEANUP(beside_clear) struct beside_list beside = { 0 };
-		struct im_config_store store = {
-			.name = (char *)p->name, .type = (char *)p->type, .path = (char *)p->path
-		};
-		if (!p->manifest)
-			continue;
-		if (ops && ops->own_files && !p->path_filter)
-			ops->own_files(&store, take_beside, &beside);
-		if (beside.failed)
-			return im_fail(err, IM_ENOMEM, "out of memory");
-		rc = target_add(job->target, p->unit_path, (const char *const *)beside.paths,
-		    beside.count, &p->unit, err);
-		if (rc)
-			im_error_context(err, "store %s", p->name);
-	}
-	return rc ? rc : target_check(job->target, err);
-}
-
-/* Bytes a store will need, as far as its manifest says; 0: not known yet. */
-static uint64_t need_of(const struct restore_pick *p)
-{
-	json_int_t bytes = json_integer_value(json_object_get(p->manifest, "file_bytes"));
-	return bytes > 0 ? (uint64_t)bytes : 0;
-}
-
-static int check_space(struct restore_job *job, bool planned, struct im_error *err)
-{
-	for (size_t i = 0; i < job->pick_count; i++) {
-		uint64_t need = 0, space, device, files, bytes;
-		char a[24], b[24];
-		if (!job->picks[i].manifest)
-			continue;
-		int rc = target_space(job->target, job->picks[i].unit, &space, &device, err);
-		if (rc)
-			return rc;
-		job->result->stores[i].bytes_free = space;
-		for (size_t j = 0; j < job->pick_count; j++) {
-			const struct restore_pick *p = &job->picks[j];
-			uint64_t other = 0, ignored;
-			if (!p->manifest || p->failed ||
-			    target_space(job->target, p->unit, &ignored, &other, NULL) ||
-			    other != device)
-				continue;
-			bytes = need_of(p);
-			if (planned && p->added)
-				engine_store_stats(job->engine, p->engine_store, &files, &bytes);
-			need += bytes;
-		}
-		if (need > space)
-			return im_fail(err, IM_ENOSPACE,
-			    "restoring needs %s, but only %s are free at %s; free some, or choose another --to DIR",
-			    im_bytes_format(a, sizeof a, need), im_bytes_format(b, sizeof b, space),
-			    job->result->stores[i].path);
-	}
-	return 0;
-}
 
 static void take_figures(struct restore_job *job)
 {
@@ -232,7 +140,7 @@ static int plan(struct restore_job *job, struct im_error *err)
 static int fetch(struct restore_job *job, struct im_error *err)
 {
 	struct engine_stats stats;
-	int rc = check_space(job, true, err);
+	int rc = restore_check_space(job, true, err);
 	if (rc)
 		return rc;
 	restore_phase_begin(job, "fetch");
@@ -340,86 +248,6 @@ static void report_damage(struct restore_job *job)
 	}
 }
 
-/* A damaged store inside this one leaves files there that the snapshot does not have. */
-static const char *damaged_inside(const struct restore_job *job, const struct restore_pick *outer)
-{
-	size_t n = strlen(outer->path);
-	for (size_t i = 0; i < job->pick_count; i++) {
-		const struct restore_pick *p = &job->picks[i];
-		if (p != outer && p->damaged && strncmp(p->path, outer->path, n) == 0 &&
-		    (n == 1 || p->path[n] == '/'))
-			return p->name;
-	}
-	return NULL;
-}
-
-static void add_elsewhere(void *context, const char *name)
-{
-	json_t *manifest = context, *list = json_object_get(manifest, "elsewhere");
-	json_t *mine = list ? json_copy(list) : json_array();
-	json_array_append_new(mine, json_string(name));
-	json_object_set_new(manifest, "elsewhere", mine);
-}
-
-static int check_one(struct restore_job *job, size_t i, const char *level, struct im_error *err)
-{
-	struct restore_pick *p = &job->picks[i];
-	const struct store_ops *ops = store_find(p->type);
-	if (!p->manifest || p->failed || p->damaged || !ops->check)
-		return 0;
-	if (p->path_filter) {
-		restore_row(job, i, job->result->stores[i].status,
-		    "each byte compared; the store as a whole was not restored and is not checked");
-		return 0;
-	}
-	auto_free char *text = NULL;
-	const char *inside = damaged_inside(job, p);
-	if (inside) {
-		text = im_format(
-		    "each byte compared; not checked as a whole, since store %s inside it is damaged",
-		    inside);
-		restore_row(job, i, job->result->stores[i].status, text);
-		return 0;
-	}
-	auto_free char *place = target_place(job->target, p->path);
-	struct im_error why = { 0 };
-	struct warm *warm = place && need_of(p) ? warm_begin(place) : NULL;
-	json_t *manifest = json_copy(p->manifest);
-	target_each_stranger(job->target, p->unit, add_elsewhere, manifest);
-	int rc = place && manifest ? ops->check(manifest, place, level, &text, &why) :
-				     im_fail(&why, IM_ENOMEM, "out of memory");
-	json_decref(manifest);
-	warm_end(warm);
-	if (rc == IM_EINTERRUPTED || rc == IM_ENOMEM)
-		return im_fail(err, rc, "%s", why.text);
-	if (rc == 0) {
-		restore_row(job, i, job->result->stores[i].status, text);
-		return 0;
-	}
-	job->bad = true;
-	restore_worst(job, rc == IM_ECORRUPT ? IM_ECORRUPT : IM_EDIFFERENT);
-	restore_row(job, i, "different", why.text);
-	restore_warn(job, "store %s: %s", p->name, why.text);
-	return 0;
-}
-
-static int check(struct restore_job *job, struct im_error *err)
-{
-	const char *level = job->request->check_level ? job->request->check_level : "quick";
-	int rc = 0;
-	if (strcmp(level, "none") == 0)
-		return 0;
-	restore_phase_begin(job, "check");
-	int64_t start = im_monotonic_us();
-	for (size_t i = 0; i < job->pick_count && rc == 0; i++) {
-		rc = im_interrupt_check(err);
-		if (rc == 0)
-			rc = check_one(job, i, level, err);
-	}
-	restore_phase_add(job, "check", im_monotonic_us() - start, 0);
-	return rc;
-}
-
 static int64_t elapsed_ms(const struct restore_job *job)
 {
 	return (im_monotonic_us() - job->start_us + 500) / 1000;
@@ -508,7 +336,7 @@ static int plan_only(struct restore_job *job, struct im_error *err)
 	rc = target_each_obstacle(job->target, take_obstacle, job, err);
 	if (rc)
 		return rc;
-	rc = check_space(job, true, err);
+	rc = restore_check_space(job, true, err);
 	return rc ? rc : judge(job, err);
 }
 
@@ -527,7 +355,7 @@ static int rebuild(struct restore_job *job, struct im_error *err)
 	if (rc == 0)
 		report_damage(job);
 	if (rc == 0)
-		rc = check(job, err);
+		rc = restore_check(job, err);
 	if (rc == 0)
 		rc = start_service(job, err);
 	return rc ? rc : judge(job, err);
@@ -543,11 +371,11 @@ static int run(struct restore_job *job, struct im_error *err)
 	if (rc == 0)
 		rc = restore_pick_stores(job, err);
 	if (rc == 0)
-		rc = aim(job, err);
+		rc = restore_aim(job, err);
 	if (rc == 0)
 		rc = restore_add_rows(job, err);
 	if (rc == 0 && !q->dry_run) /* a dry run shows the plan first */
-		rc = check_space(job, false, err);
+		rc = restore_check_space(job, false, err);
 	if (rc == 0)
 		rc = make_engine(job, err);
 	job->result->phases[0].ms += (im_monotonic_us() - start) / 1000;
