@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The engine behind struct rebuild: stores declare files and pieces, the engine fetches and writes
- * them. Small plans are fetched at once, sorted over all stores; a plan whose pieces jump between
- * packs, or that would outgrow its memory, is fetched in windows in file order, so that blocks
- * fill up completely before they are written.
+ * them. A plan that would outgrow its memory is fetched in windows. Within one, small files come in
+ * the order of the packs, large ones stretch by stretch, so that blocks fill up completely before
+ * they are written even where increments scattered a file over many packs.
  */
 #ifndef IM_RESTORE_ENGINE_H
 #define IM_RESTORE_ENGINE_H

@@ -16,8 +16,6 @@
 
 enum {
 	WINDOW_PIECES = 512 << 10, /* about 60 MB of plan */
-	WINDOW_BYTES = 48 << 20,   /* fits the writer's blocks */
-	WINDOW_SWITCHES = 16       /* from pack to pack: more than this is no sequential plan */
 };
 
 static int declare_file(
@@ -91,23 +89,18 @@ static int add_piece(struct engine_store *s, struct built_file *f, const struct 
 	struct fetch_item *item = &e->items[e->piece_count];
 	*item = (struct fetch_item){ .ref = *ref, .tag = e->piece_count, .type = (uint8_t)type };
 	item->ref.pack = s->base + (uint32_t)(pack - s->rebuild.snapshot->packs);
-	e->switches += item->ref.pack != e->last_pack;
-	e->last_pack = item->ref.pack;
 	if (!e->pack_seen[item->ref.pack]) {
 		e->pack_seen[item->ref.pack] = 1;
 		e->stats.packs++;
 	}
 	e->piece_count++;
-	e->window_bytes += p->len;
 	f->declared_bytes += p->len;
 	f->writer.whole = f->declared_bytes >= f->writer.size_bytes;
 	f->writer.unaligned |= !is_aligned(f, p->offset, p->len);
 	f->pending++;
 	s->bytes += p->len;
 	e->stats.planned_bytes += p->len;
-	bool full = e->piece_count >= WINDOW_PIECES ||
-	    (e->window_bytes >= WINDOW_BYTES && e->switches > WINDOW_SWITCHES);
-	return full ? engine_window(e, err) : 0;
+	return e->piece_count >= WINDOW_PIECES ? engine_window(e, err) : 0;
 }
 
 static int declare_piece(struct rebuild *r, uint32_t file, uint64_t file_offset, uint32_t len,

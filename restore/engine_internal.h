@@ -47,8 +47,6 @@ struct engine {
 	size_t piece_count, piece_cap;
 	uint8_t (*ids)[32];
 	size_t id_count, id_cap;
-	uint64_t window_bytes, switches;
-	uint32_t last_pack;
 	bool is_root;
 	bool sealed; /* nothing more will be declared */
 	bool told;   /* of the first window */

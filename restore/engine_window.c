@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum { PROGRESS_BYTES = 4 << 20, SAMPLE_BYTES = 8 << 20 };
+enum { PROGRESS_BYTES = 4 << 20, SAMPLE_BYTES = 8 << 20, STRETCH_BYTES = 32 << 20 };
 
 static const struct pack_info *pack_of(void *context, uint32_t number)
 {
@@ -151,9 +151,28 @@ static void add_stats(struct fetch_stats *sum, const struct fetch_stats *s)
 	sum->sink_us += s->sink_us;
 }
 
+/* Which stretch of which large file; 0 for all small ones, which are taken as they lie in packs. */
+static uint64_t stretch_of(const struct engine *e, const struct fetch_item *item)
+{
+	const struct engine_piece *p = &e->pieces[item->tag];
+	if (built_at((struct built *)&e->built, p->file)->writer.size_bytes < STRETCH_BYTES)
+		return 0;
+	return ((uint64_t)p->file << 32 | p->offset / STRETCH_BYTES) + 1;
+}
+
+static int compare_stretches(const void *a, const void *b, void *engine)
+{
+	uint64_t x = stretch_of(engine, a), y = stretch_of(engine, b);
+	return x != y ? (x < y ? -1 : 1) : compare_refs(a, b);
+}
+
 static int fetch_window(struct engine *e, struct im_error *err)
 {
-	struct fetch_plan plan = { .items = e->items, .count = e->piece_count, .pack_of = pack_of,
+	/* Large files stretch by stretch: increments scatter a file over packs, and the writer's blocks
+	 * must fill up before it runs out of them. Within a stretch reads stay sequential. */
+	if (e->piece_count)
+		qsort_r(e->items, e->piece_count, sizeof *e->items, compare_stretches, e);
+	struct fetch_plan plan = { .items = e->items, .count = e->piece_count, .keep_order = true, .pack_of = pack_of,
 		.sink = sink, .damage = on_damage, .context = e };
 	struct fetch_stats stats = { 0 };
 	struct im_error fetching = { 0 }, writing = { 0 };
@@ -183,7 +202,6 @@ int engine_window(struct engine *e, struct im_error *err)
 	if (rc == 0 && e->piece_count)
 		rc = e->options.dry_run ? count_window(e, err) : fetch_window(e, err);
 	e->piece_count = e->id_count = 0;
-	e->window_bytes = e->switches = 0;
 	e->stats.fetch_us += (uint64_t)(im_monotonic_us() - start);
 	return rc;
 }

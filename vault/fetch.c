@@ -270,9 +270,10 @@ static void range_free(struct range *r)
 	free(r);
 }
 
+/* IM_EKEY too: one pack whose recipients are damaged, or leave this key out, must not stop the others. */
 static bool is_damage(int code)
 {
-	return code == IM_ECORRUPT || code == IM_ENOTFOUND || code == IM_EIO;
+	return code == IM_ECORRUPT || code == IM_ENOTFOUND || code == IM_EIO || code == IM_EKEY;
 }
 
 /* Tells the caller about every entry of [first, last) and goes on, if it may. */
@@ -398,7 +399,7 @@ static size_t gather(const struct fetch_item *items, size_t count, uint32_t *ret
 	size_t n = 1;
 	for (; n < count && items[n].ref.pack == items->ref.pack; n++) {
 		uint64_t next = items[n].ref.offset, next_end = next + items[n].ref.stored;
-		if (next > end + RANGE_GAP_BYTES || (next_end > end && next_end - start > RANGE_BYTES))
+		if (next < start || next > end + RANGE_GAP_BYTES || (next_end > end && next_end - start > RANGE_BYTES))
 			break;
 		end = next_end > end ? next_end : end;
 	}
@@ -474,7 +475,8 @@ int fetch_run(struct fetcher *f, const struct fetch_plan *plan, struct fetch_sta
 {
 	struct running run = { .fetcher = f, .plan = plan };
 	unsigned workers = fetch_workers(plan);
-	qsort(plan->items, plan->count, sizeof *plan->items, compare_items);
+	if (plan->count && !plan->keep_order)
+		qsort(plan->items, plan->count, sizeof *plan->items, compare_items);
 	int rc = running_start(&run, workers, err);
 	if (rc == 0)
 		rc = plan_ranges(&run, err);

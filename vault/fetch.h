@@ -31,8 +31,9 @@ typedef int fetch_sink_fn(void *context, unsigned worker, const struct fetch_ite
 /* An entry that could not be had. Return 0 to go on with the rest (the damage is noted), or a code to stop. */
 typedef int fetch_damage_fn(void *context, const struct fetch_item *items, size_t count, const struct im_error *why, struct im_error *err);
 struct fetch_plan {
-	struct fetch_item *items; /* reordered */
+	struct fetch_item *items; /* reordered, unless keep_order */
 	size_t count;
+	bool keep_order; /* read in the order given: for callers who need places to fill up one after the other. Only neighbours are merged */
 	const struct pack_info *(*pack_of)(void *context, uint32_t number);
 	fetch_sink_fn *sink;
 	fetch_damage_fn *damage; /* NULL: the first damage stops */
