@@ -42,7 +42,7 @@ static const struct {
 	[MEM_META_PUT] = { true, "INSERT OR REPLACE INTO meta VALUES (?1, ?2)" },
 	[MEM_GET] = { true, "SELECT value FROM memory WHERE store = ?1 AND key = ?2" },
 	[MEM_PUT] = { true, "INSERT OR REPLACE INTO memory VALUES (?1, ?2, ?3)" },
-	[MEM_DELETE] = { true, "DELETE FROM memory WHERE store = ?1 AND substr(key, 1, length(?2)) = ?2" },
+	[MEM_DELETE] = { true, "DELETE FROM memory WHERE store = ?1 AND key >= ?2 AND key < ?2 || char(1114111)" },
 	[MEM_FORGET] = { true, "DELETE FROM memory" },
 };
 
@@ -148,7 +148,7 @@ static int open_one(struct state *s, const char *path, const char *schema, sqlit
 	if (rc != SQLITE_OK)
 		return im_fail(err, IM_EFAIL, "cannot open the local state %s: %s", path, *ret ? sqlite3_errmsg(*ret) : "out of memory");
 	sqlite3_busy_timeout(*ret, 5000);
-	rc = exec(s, *ret, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;", err);
+	rc = exec(s, *ret, "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;", err);
 	if (rc == 0)
 		rc = exec(s, *ret, schema, err);
 	if (rc == 0)

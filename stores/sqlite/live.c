@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Snapshots under SQLite's locks, in this order: pin, fingerprint, read everything while the probes
- * run on the same transaction, make sure the pin held, only then let go. The fingerprint is taken
+ * Snapshots under SQLite's locks, in this order: pin, fingerprint, read everything, run the
+ * probes on the same transaction, make sure the pin held, only then let go. The fingerprint is taken
  * under the pin, so that any later change makes the next one differ.
  */
 #include "stores/sqlite/live.h"
@@ -10,43 +10,10 @@
 #include "stores/sqlite/dbmanifest.h"
 #include "stores/sqlite/probe.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define EMPTY_PAGE_SIZE 4096
-
-struct probing { /* probes on the pinned connection, beside the reading */
-	pthread_t thread;
-	bool started;
-	struct pin *pin;
-	const struct im_config_store *config;
-	json_t *result;
-	int rc;
-	struct im_error error;
-};
-
-static void *probing_main(void *arg)
-{
-	struct probing *p = arg;
-	p->rc = probe_run(p->pin->db, p->config, &p->result, &p->error);
-	return NULL;
-}
-
-static void probing_start(struct probing *p)
-{
-	p->started = pthread_create(&p->thread, NULL, probing_main, p) == 0;
-	if (!p->started)
-		probing_main(p);
-}
-
-static int probing_end(struct probing *p, struct im_error *err)
-{
-	if (p->started)
-		pthread_join(p->thread, NULL);
-	p->started = false;
-	return p->rc ? im_fail(err, p->rc, "%s", p->error.text) : 0;
-}
 
 int live_conclude(struct image *image, const uint8_t *fingerprint, bool racy, json_t *manifest, struct snapshot_result *ret, struct im_error *err)
 {
@@ -69,20 +36,18 @@ static int read_image(struct image *image, struct pin *pin, const struct im_conf
 {
 	struct source source = { .page_size = pin->header.page_size, .pages = pin->pages, .path = pin->files.path,
 		.db = pin->files.db, .wal = pin->files.wal, .table = pin->uses_wal ? &pin->table : NULL };
-	struct probing probing = { .pin = pin, .config = config };
-	probing_start(&probing);
+	/* Not beside the reading: on a cold cache a probe that scans an index makes the disk seek, and both wait. */
+	json_t *probes = NULL;
 	int rc = image_add(image, &source, err);
-	if (rc)
-		sqlite3_interrupt(pin->db);
-	struct im_error why = { 0 };
-	int probe_rc = probing_end(&probing, &why);
 	if (rc == 0)
-		rc = probe_rc ? im_fail(err, probe_rc, "%s", why.text) : pin_verify(pin, err);
+		rc = probe_run(pin->db, config, &probes, err);
+	if (rc == 0)
+		rc = pin_verify(pin, err);
 	if (rc) {
-		json_decref(probing.result);
+		json_decref(probes);
 		return rc;
 	}
-	*ret_probes = probing.result;
+	*ret_probes = probes;
 	return 0;
 }
 

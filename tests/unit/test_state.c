@@ -214,6 +214,27 @@ static void state_forget_ids__keeps_head_and_numbers(void **state)
 	state_close(s);
 }
 
+static void state_delete__takes_exactly_the_prefix(void **state)
+{
+	(void)state;
+	struct state *s = reopen(NULL, vault_id);
+	assert_ok(state_put(s, "archive", "leaf/1", "x", 1, &err), &err);
+	assert_ok(state_put(s, "archive", "leaf/2", "x", 1, &err), &err);
+	assert_ok(state_put(s, "archive", "leaf", "x", 1, &err), &err);
+	assert_ok(state_put(s, "archive", "leaf0", "x", 1, &err), &err);
+	assert_ok(state_put(s, "other", "leaf/1", "x", 1, &err), &err);
+	assert_ok(state_delete(s, "archive", "leaf/", &err), &err);
+	assert_false(remembers(s, "leaf/1", "x"));
+	assert_false(remembers(s, "leaf/2", "x"));
+	assert_true(remembers(s, "leaf", "x"));
+	assert_true(remembers(s, "leaf0", "x"));
+	assert_ok(state_delete(s, "archive", "", &err), &err);
+	assert_false(remembers(s, "leaf", "x"));
+	auto_buf struct im_buf b = { 0 };
+	assert_int_equal(state_get(s, "other", "leaf/1", &b, NULL), 0);
+	state_close(s);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -226,6 +247,7 @@ int main(void)
 		T(state_open__does_not_believe_one_half_of_another_state),
 		T(state_pack_number__is_never_given_twice),
 		T(state_forget__leaves_the_ids),
+		T(state_delete__takes_exactly_the_prefix),
 		T(state_forget_ids__keeps_head_and_numbers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
