@@ -69,6 +69,8 @@ int keyring_id_key(const struct keyring *k, const char *label, uint8_t ret[32], 
 int keyring_unseal(const struct keyring *k, const uint8_t *recipients, size_t count, void *ret, size_t len, struct im_error *err);
 /* May this key sign snapshots of NODE with this sequence? Only node keys may; FORMAT §3, "Who may write". */
 bool keyring_may_sign(const struct keyring *k, const uint8_t key_id[8], const char *node, uint64_t seq);
+/* May this key sign the log segment of NODE's STORE that ends at this point of the epoch? */
+bool keyring_may_sign_log(const struct keyring *k, const uint8_t key_id[8], const char *node, const char *store, const char *epoch, uint32_t last);
 /* Same key, or one that replaced the other, directly or through others. */
 bool keyring_same_lineage(const struct keyring *k, const uint8_t a[8], const uint8_t b[8]);
 

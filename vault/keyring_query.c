@@ -5,6 +5,9 @@
 #include "vault/keyring_internal.h"
 
 #include <inttypes.h>
+#include "base/cleanup.h"
+#include "base/file.h"
+
 #include <string.h>
 
 uint32_t keyring_generation(const struct keyring *k) { return k->newest.number; }
@@ -104,15 +107,27 @@ static bool may_write_node(const struct keyring *k, const struct key_entry *e, c
 	return true;
 }
 
-bool keyring_may_sign(const struct keyring *k, const uint8_t key_id[8], const char *node, uint64_t seq)
+/* name: what a revoked key's `last` calls it, up to `seq`. */
+static bool may_sign(const struct keyring *k, const uint8_t key_id[8], const char *node, const char *name, uint64_t seq)
 {
 	const struct key_entry *e = keyring_find(k, key_id);
 	if (!e || e->role != KEY_NODE)
 		return false;
 	if (!e->active) {
-		json_t *last = json_object_get(json_object_get(keyring_generation_row(&k->newest, key_id), "last"), node);
+		json_t *last = json_object_get(json_object_get(keyring_generation_row(&k->newest, key_id), "last"), name);
 		if (!last || seq > (uint64_t)json_integer_value(last))
 			return false;
 	}
 	return may_write_node(k, e, node);
+}
+
+bool keyring_may_sign(const struct keyring *k, const uint8_t key_id[8], const char *node, uint64_t seq)
+{
+	return may_sign(k, key_id, node, node, seq);
+}
+
+bool keyring_may_sign_log(const struct keyring *k, const uint8_t key_id[8], const char *node, const char *store, const char *epoch, uint32_t last)
+{
+	auto_free char *name = im_format("%s/%s/%s", node, store, epoch);
+	return name && may_sign(k, key_id, node, name, last);
 }

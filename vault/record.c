@@ -57,6 +57,11 @@ int record_decompress(const void *data, size_t len, size_t limit_bytes, struct i
 
 /* Encoding. */
 
+struct part {
+	const void *data;
+	size_t len;
+};
+
 static int pack_json(json_t *part, struct im_buf *ret, struct im_error *err)
 {
 	auto_free char *text = part ? json_dumps(part, JSON_COMPACT) : strdup("{}");
@@ -86,7 +91,7 @@ static int put_recipients(const struct keyring *k, const uint8_t key[32], struct
 	return 0;
 }
 
-static void put_part(struct im_buf *ret, size_t head_len, const uint8_t key[32], const struct im_buf *plain)
+static void put_part(struct im_buf *ret, size_t head_len, const uint8_t key[32], const struct part *plain)
 {
 	uint8_t *nonce = im_buf_grow(ret, CRYPTO_NONCE_BYTES);
 	if (!nonce)
@@ -113,10 +118,12 @@ static int put_head(const struct keyring *k, enum record_kind kind, size_t meta_
 	return put_recipients(k, private_key, ret, err);
 }
 
-static int encode_with(const struct keyring *k, enum record_kind kind, const struct im_buf *meta, const struct im_buf *private_part,
+static int encode_with(const struct keyring *k, enum record_kind kind, const struct part *meta, const struct part *private_part,
     uint8_t keys[64], struct im_buf *ret, struct im_error *err)
 {
 	uint8_t signature[64];
+	size_t start = ret->len;
+	IM_CHECK(start == 0); /* the additional data is what has been written so far */
 	int rc = keyring_meta_key(k, keyring_generation(k), META_LABEL, keys, err);
 	crypto_random(keys + 32, 32);
 	if (rc == 0)
@@ -132,27 +139,40 @@ static int encode_with(const struct keyring *k, enum record_kind kind, const str
 	return ret->failed ? im_fail(err, IM_ENOMEM, "out of memory writing a record") : 0;
 }
 
-int record_encode(const struct keyring *k, enum record_kind kind, json_t *meta, json_t *private_part, struct im_buf *ret,
+static int encode(const struct keyring *k, enum record_kind kind, json_t *meta, const struct part *private_part, struct im_buf *ret,
     uint8_t ret_hash[32], struct im_error *err)
 {
 	const struct key_file *own = keyring_own(k);
-	auto_buf struct im_buf packed_meta = { 0 }, packed_private = { 0 }, object = { 0 };
+	auto_buf struct im_buf packed_meta = { 0 };
 	uint8_t keys[64]; /* meta's, private's */
 	if (!own || own->role == KEY_PRUNE)
 		return im_fail(err, IM_EKEY, "writing a record takes a node key or a restore key");
+	if (private_part->len > MAX_PART_BYTES - CRYPTO_TAG_BYTES)
+		return im_fail(err, IM_EFAIL, "a record's part exceeds 256 MiB");
 	int rc = pack_json(meta, &packed_meta, err);
+	const struct part meta_part = { packed_meta.data, packed_meta.len };
 	if (rc == 0)
-		rc = pack_json(private_part, &packed_private, err);
-	if (rc == 0)
-		rc = encode_with(k, kind, &packed_meta, &packed_private, keys, &object, err);
+		rc = encode_with(k, kind, &meta_part, private_part, keys, ret, err);
 	crypto_wipe(keys, sizeof keys);
-	if (rc)
-		return rc;
-	im_buf_put(ret, object.data, object.len);
-	if (ret->failed)
-		return im_fail(err, IM_ENOMEM, "out of memory writing a record");
-	crypto_hash(ret_hash, object.data, object.len);
-	return 0;
+	if (rc == 0)
+		crypto_hash(ret_hash, ret->data, ret->len);
+	return rc;
+}
+
+int record_encode(const struct keyring *k, enum record_kind kind, json_t *meta, json_t *private_part, struct im_buf *ret,
+    uint8_t ret_hash[32], struct im_error *err)
+{
+	auto_buf struct im_buf packed = { 0 };
+	int rc = pack_json(private_part, &packed, err);
+	const struct part part = { packed.data, packed.len };
+	return rc ? rc : encode(k, kind, meta, &part, ret, ret_hash, err);
+}
+
+int record_encode_bytes(const struct keyring *k, enum record_kind kind, json_t *meta, const void *bytes, size_t len, struct im_buf *ret,
+    uint8_t ret_hash[32], struct im_error *err)
+{
+	const struct part part = { bytes, len };
+	return encode(k, kind, meta, &part, ret, ret_hash, err);
 }
 
 /* Decoding. */
@@ -200,16 +220,26 @@ static const char *parse_head(const struct keyring *k, enum record_kind kind, co
 	return NULL;
 }
 
-static int open_part(const uint8_t *head, size_t head_len, const uint8_t key[32], const uint8_t *nonce, const uint8_t *sealed, size_t len,
-    json_t **ret, struct im_error *err)
+/* Appends the plain bytes. */
+static int open_bytes(const uint8_t *head, size_t head_len, const uint8_t key[32], const uint8_t *nonce, const uint8_t *sealed, size_t len,
+    struct im_buf *ret, struct im_error *err)
 {
-	auto_buf struct im_buf packed = { 0 }, text = { 0 };
-	uint8_t *p = im_buf_grow(&packed, len);
+	uint8_t *p = im_buf_grow(ret, len);
 	if (!p)
 		return im_fail(err, IM_ENOMEM, "out of memory reading a record");
 	if (!crypto_aead_open(p, key, nonce, head, head_len, sealed, len))
 		return im_fail(err, IM_ECORRUPT, "a record is damaged: its content is not authentic");
-	int rc = record_decompress(p, len - CRYPTO_TAG_BYTES, MAX_JSON_BYTES, &text, err);
+	ret->len -= CRYPTO_TAG_BYTES;
+	return 0;
+}
+
+static int open_part(const uint8_t *head, size_t head_len, const uint8_t key[32], const uint8_t *nonce, const uint8_t *sealed, size_t len,
+    json_t **ret, struct im_error *err)
+{
+	auto_buf struct im_buf packed = { 0 }, text = { 0 };
+	int rc = open_bytes(head, head_len, key, nonce, sealed, len, &packed, err);
+	if (rc == 0)
+		rc = record_decompress(packed.data, packed.len, MAX_JSON_BYTES, &text, err);
 	if (rc)
 		return rc;
 	json_t *part = json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, NULL);
@@ -219,6 +249,15 @@ static int open_part(const uint8_t *head, size_t head_len, const uint8_t key[32]
 	}
 	*ret = part;
 	return 0;
+}
+
+static int open_private(const uint8_t *data, const struct head *h, const uint8_t key[32], struct record *r, struct im_error *err)
+{
+	int rc = r->kind == RECORD_SEGMENT ?
+	    open_bytes(data, h->head_len, key, h->private_nonce, h->private_part, h->private_len, &r->private_bytes, err) :
+	    open_part(data, h->head_len, key, h->private_nonce, h->private_part, h->private_len, &r->private_part, err);
+	r->has_private = rc == 0;
+	return rc;
 }
 
 static int open_parts(const struct keyring *k, const uint8_t *data, const struct head *h, struct record *r, struct im_error *err)
@@ -232,7 +271,7 @@ static int open_parts(const struct keyring *k, const uint8_t *data, const struct
 		struct im_error why = { 0 };
 		rc = keyring_unseal(k, h->recipients, h->recipient_count, key, 32, &why);
 		if (rc == 0)
-			rc = open_part(data, h->head_len, key, h->private_nonce, h->private_part, h->private_len, &r->private_part, err);
+			rc = open_private(data, h, key, r, err);
 		else if (rc == IM_EKEY)
 			rc = 0; /* sealed before this key was there: not ours to read */
 		else
@@ -270,5 +309,7 @@ void record_clear(struct record *r)
 {
 	json_decref(r->meta);
 	json_decref(r->private_part);
+	im_buf_free(&r->private_bytes);
 	r->meta = r->private_part = NULL;
+	r->has_private = false;
 }

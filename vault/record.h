@@ -18,11 +18,15 @@ struct record {
 	uint8_t signer[8];
 	uint8_t hash[32];       /* B2 of the whole object */
 	json_t *meta;           /* owned */
-	json_t *private_part;   /* owned; NULL if we may not read it */
+	json_t *private_part;   /* owned; NULL if we may not read it. Segments have private_bytes instead */
+	struct im_buf private_bytes; /* owned; of a segment; see has_private */
+	bool has_private;       /* we may read the private part */
 };
 
 /* Encodes, signed by the keyring's own key (role node or restore), sealed to all active restore keys. */
 int record_encode(const struct keyring *k, enum record_kind kind, json_t *meta, json_t *private_part, struct im_buf *ret, uint8_t ret_hash[32], struct im_error *err);
+/* As record_encode, for kinds whose private part is bytes and not JSON (segments). */
+int record_encode_bytes(const struct keyring *k, enum record_kind kind, json_t *meta, const void *bytes, size_t len, struct im_buf *ret, uint8_t ret_hash[32], struct im_error *err);
 /* Checks size, magic, vault id, signature by a key of the keyring (any status: the caller judges with keyring_may_sign),
  * decrypts. With a key that cannot read the private part, private_part is NULL. IM_ECORRUPT otherwise. */
 int record_decode(const struct keyring *k, enum record_kind kind, const void *data, size_t len, struct record *ret, struct im_error *err);
