@@ -48,6 +48,17 @@ static const char *text_of(json_t *object, const char *key)
 	return text && strlen(text) <= KEY_TEXT_BYTES ? text : NULL;
 }
 
+/* NODE, or NODE/STORE/EPOCH. */
+static bool last_name_valid(const char *name)
+{
+	char node[65], store[65], epoch[21];
+	int end = 0;
+	if (!strchr(name, '/'))
+		return im_name_valid(name);
+	return sscanf(name, "%64[^/]/%64[^/]/%20[0-9a-f]%n", node, store, epoch, &end) == 3 && !name[end] && im_name_valid(node) &&
+	    im_name_valid(store) && strlen(epoch) == 20;
+}
+
 bool keyring_last_valid(json_t *last)
 {
 	const char *node;
@@ -57,7 +68,7 @@ bool keyring_last_valid(json_t *last)
 	if (!json_is_object(last))
 		return false;
 	json_object_foreach(last, node, seq)
-		if (!im_name_valid(node) || !json_is_integer(seq) || json_integer_value(seq) < 0)
+		if (!last_name_valid(node) || !json_is_integer(seq) || json_integer_value(seq) < 0)
 			return false;
 	return true;
 }

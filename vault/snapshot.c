@@ -292,10 +292,9 @@ static int choose_newest(struct storage *s, const struct keyring *k, const struc
 	    l->items[0].node, im_instant_format(instant, limit_ms));
 }
 
-int snapshot_choose(struct storage *s, const struct keyring *k, const char *node, const char *at, snapshot_note_fn *note, void *context, struct snapshot **ret, struct im_error *err)
+int snapshot_list_of(struct storage *s, const char *node, struct snapshot_list *ret, struct im_error *err)
 {
 	struct snapshot_list l = { 0 };
-	int64_t limit_ms;
 	if (node && !im_name_valid(node))
 		return im_fail(err, IM_EUSAGE, "\"%s\" is not a node name", node);
 	int rc = snapshot_list(s, node, &l, err);
@@ -305,7 +304,22 @@ int snapshot_choose(struct storage *s, const struct keyring *k, const char *node
 		rc = im_fail(err, IM_ENOTFOUND, "the vault holds no snapshot%s%s", node ? " of node " : "", node ? node : "");
 	else if (strcmp(l.items[0].node, l.items[l.count - 1].node) != 0)
 		rc = refuse_several_nodes(&l, err);
-	else if (!at || strcmp(at, "latest") == 0)
+	if (rc) {
+		snapshot_list_clear(&l);
+		return rc;
+	}
+	*ret = l;
+	return 0;
+}
+
+int snapshot_choose(struct storage *s, const struct keyring *k, const char *node, const char *at, snapshot_note_fn *note, void *context, struct snapshot **ret, struct im_error *err)
+{
+	struct snapshot_list l = { 0 };
+	int64_t limit_ms;
+	int rc = snapshot_list_of(s, node, &l, err);
+	if (rc)
+		return rc;
+	if (!at || strcmp(at, "latest") == 0)
 		rc = choose_newest(s, k, &l, INT64_MAX, note, context, ret, err);
 	else if (im_instant_parse(at, &limit_ms))
 		rc = choose_newest(s, k, &l, limit_ms, note, context, ret, err);

@@ -23,6 +23,8 @@ struct snapshot_list {
 /* node NULL: all nodes. */
 int snapshot_list(struct storage *s, const char *node, struct snapshot_list *ret, struct im_error *err);
 void snapshot_list_clear(struct snapshot_list *l);
+/* All of one node: that of the vault's only node, if node is NULL (else IM_EUSAGE naming them). IM_ENOTFOUND if there is none. */
+int snapshot_list_of(struct storage *s, const char *node, struct snapshot_list *ret, struct im_error *err);
 
 struct snapshot {
 	char *node, *object;
