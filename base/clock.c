@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <inttypes.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,6 +142,26 @@ char *im_duration_format(char *ret, size_t size, int64_t ms)
 	else
 		snprintf(ret, size, "%" PRId64 " d %" PRId64 " h", s / 86400, s / 3600 % 24);
 	return ret;
+}
+
+bool im_size_parse(const char *text, uint64_t *ret_bytes)
+{
+	static const char units[] = "KMGT";
+	char *end;
+	errno = 0;
+	if (*text < '0' || *text > '9')
+		return false;
+	uint64_t value = strtoull(text, &end, 10), unit = 1;
+	if (errno)
+		return false;
+	const char *letter = *end ? strchr(units, *end) : NULL;
+	bool binary = letter && strcmp(end + 1, "iB") == 0;
+	if (letter && (binary || !end[1] || strcmp(end + 1, "B") == 0))
+		for (const char *u = units; u <= letter; u++)
+			unit *= binary ? 1024 : 1000;
+	else if (*end && strcmp(end, "B") != 0)
+		return false;
+	return !__builtin_mul_overflow(value, unit, ret_bytes);
 }
 
 char *im_bytes_format(char *ret, size_t size, uint64_t bytes)

@@ -24,6 +24,8 @@ bool im_instant_parse(const char *text, int64_t *ret_ms);
 bool im_duration_parse(const char *text, int64_t *ret_ms);
 /* "0.42 s", "12.3 s", "4 min 10 s", "2 h 5 min": for people. */
 char *im_duration_format(char *ret, size_t size, int64_t ms);
+/* "4096", "512M", "2G", "64MiB": K, M, G, T are powers of 1000, KiB … TiB of 1024. */
+bool im_size_parse(const char *text, uint64_t *ret_bytes);
 /* "512 B", "1.2 GB" (powers of 1000): for people. */
 char *im_bytes_format(char *ret, size_t size, uint64_t bytes);
 

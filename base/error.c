@@ -109,6 +109,8 @@ int im_exit_status(int code, int signal_number)
 	case IM_EIO:
 	case IM_ENOMEM:
 		return 1;
+	case IM_EGAP:
+		return 3;
 	default:
 		return code <= 0 && code >= IM_EDIFFERENT ? -code : 1;
 	}

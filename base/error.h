@@ -25,7 +25,8 @@ enum im_code {
 	IM_EDIFFERENT = -11,  /* a check found a difference */
 	IM_EIO = -12,         /* input/output error; exits as 1 */
 	IM_ENOMEM = -13,      /* out of memory; exits as 1 */
-	IM_EINTERRUPTED = -14 /* SIGINT or SIGTERM; exits as 128+N */
+	IM_EINTERRUPTED = -14, /* SIGINT or SIGTERM; exits as 128+N */
+	IM_EGAP = -15         /* the log has a gap; exits as 3 */
 };
 
 #define IM_ERROR_TEXT_BYTES 1024

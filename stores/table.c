@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kinds of message stores this build knows, one line each.
+ * The kinds of message stores this build knows, one line each; and what their interface owns.
  */
 #include "stores/store.h"
 
 #include "stores/files/files_store.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 extern const struct store_ops sqlite_store_ops;
@@ -24,4 +25,14 @@ const struct store_ops *store_find(const char *type)
 		if (type && !strcmp(table[i]->type, type))
 			return table[i];
 	return NULL;
+}
+
+void follow_batch_clear(struct follow_batch *b)
+{
+	for (size_t i = 0; i < b->part_count; i++)
+		im_buf_free(&b->parts[i].data);
+	free(b->parts);
+	free(b->points);
+	json_decref(b->position);
+	*b = (struct follow_batch){ 0 };
 }

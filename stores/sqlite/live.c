@@ -9,16 +9,35 @@
 #include "base/clock.h"
 #include "stores/sqlite/dbmanifest.h"
 #include "stores/sqlite/probe.h"
+#include "stores/sqlite/walpos.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define EMPTY_PAGE_SIZE 4096
 
+void live_anchor(const struct snapshot_request *request, const struct shm_head *shm, uint32_t page_size, uint32_t pages, int64_t before_ms, struct snapshot_result *ret)
+{
+	struct snapshot_anchor *a = request->anchor;
+	struct walpos p = { .page_size = page_size, .pages = pages, .frame = shm->max_frame,
+		.frame_checksum = { shm->frame_checksum[0], shm->frame_checksum[1] }, .complete_ms = before_ms, .latest_ms = im_now_ms() };
+	struct im_error why = { 0 };
+	memcpy(p.salt, shm->salt, sizeof p.salt);
+	json_t *position = walpos_encode(&p);
+	int rc = position ? a->pinned(a, request->store->name, position, &ret->log, &why) : im_fail(&why, IM_ENOMEM, "out of memory");
+	json_decref(position);
+	if (rc && request->events && request->events->warn) {
+		char text[IM_ERROR_TEXT_BYTES + 60];
+		snprintf(text, sizeof text, "this snapshot does not stand in the log: %s", why.text);
+		request->events->warn(request->events->context, request->store->name, text);
+	}
+}
+
 int live_conclude(struct image *image, const uint8_t *fingerprint, bool racy, json_t *manifest, struct snapshot_result *ret, struct im_error *err)
 {
 	static const uint8_t unknown[CRYPTO_HASH_BYTES];
-	struct snapshot_result result = { .instant_ms = ret->instant_ms, .pause_us = ret->pause_us, .partial = ret->partial };
+	struct snapshot_result result = { .instant_ms = ret->instant_ms, .pause_us = ret->pause_us, .partial = ret->partial, .log = ret->log };
 	int rc = image_describe(image, manifest, &result, err);
 	if (rc == 0)
 		rc = image_commit(image, fingerprint ? fingerprint : unknown, racy || !fingerprint, manifest, err);
@@ -81,6 +100,8 @@ int live_snapshot(const struct snapshot_request *request, enum pin_mode mode, in
 	if (rc)
 		return rc;
 	struct snapshot_result result = { .instant_ms = pin->instant_ms, .pause_us = -1 };
+	if (request->anchor && mode == PIN_WAL)
+		live_anchor(request, &pin->shm, pin->header.page_size, pin->pages, pin->instant_ms, &result);
 	rc = image_new(request, pin->header.page_size, &image, err);
 	if (rc == 0)
 		rc = snapshot_pinned(request, pin, image, &result, err);
@@ -88,6 +109,8 @@ int live_snapshot(const struct snapshot_request *request, enum pin_mode mode, in
 	pin_close(pin);
 	if (rc == 0)
 		*ret = result;
+	else
+		json_decref(result.log);
 	return rc;
 }
 
@@ -161,8 +184,8 @@ int live_unchanged(const struct snapshot_request *request, const struct pin_file
 	bool racy;
 	*ret_same = false;
 	struct snapshot_result result = { .instant_ms = im_now_ms(), .pause_us = -1 };
-	if (request->full ||
-	    !remember_fingerprint(files, pin_files_shm(files, &shm) ? &shm : NULL, request->store, fingerprint, &racy))
+	bool has_shm = pin_files_shm(files, &shm);
+	if (request->full || !remember_fingerprint(files, has_shm ? &shm : NULL, request->store, fingerprint, &racy))
 		return 0;
 	struct remember_image image = { 0 };
 	struct im_error why = { 0 };
@@ -173,6 +196,8 @@ int live_unchanged(const struct snapshot_request *request, const struct pin_file
 		result.manifest = json_loads(image.manifest, 0, NULL);
 	if (result.manifest && list_known_packs(request->state, &image, &result)) {
 		result.bytes = (uint64_t)image.pages * image.page_size;
+		if (request->anchor && has_shm)
+			live_anchor(request, &shm, image.page_size, image.pages, result.instant_ms, &result);
 		*ret = result;
 		*ret_same = true;
 	} else {

@@ -11,6 +11,9 @@
 
 int live_snapshot(const struct snapshot_request *request, enum pin_mode mode, int64_t timeout_ms, struct snapshot_result *ret, struct im_error *err);
 int live_snapshot_empty(const struct snapshot_request *request, const struct pin_files *files, struct snapshot_result *ret, struct im_error *err);
+/* Tells the follower, if there is one, at which commit the image stands; ret->log is what it answers. A follower that cannot
+ * is no reason to fail: the snapshot is then a recovery point by itself. */
+void live_anchor(const struct snapshot_request *request, const struct shm_head *shm, uint32_t page_size, uint32_t pages, int64_t before_ms, struct snapshot_result *ret);
 /* *ret_same: the files are what they were and every pack is still known; ret is then filled without reading anything. */
 int live_unchanged(const struct snapshot_request *request, const struct pin_files *files, bool *ret_same, struct snapshot_result *ret, struct im_error *err);
 /* Remembers the image and puts manifest and figures into ret, whose instant_ms and pause_us are set. Takes over manifest.

@@ -275,6 +275,19 @@ static int learn_stat(struct pin *p, struct im_error *err)
 	    im_fail(err, IM_EFAIL, "%s is larger than an SQLite database can be", p->files.path) : 0;
 }
 
+int pin_begin(struct pin *p, int64_t timeout_ms, struct im_error *err)
+{
+	if (!same_file(p->files.db, p->files.path) || !same_file(p->files.wal, p->files.wal_path) ||
+	    !same_file(p->files.shm, p->files.shm_path))
+		return im_fail(err, IM_EGAP, "%s or its -wal was replaced", p->files.path);
+	return pin_commit(p, timeout_ms, err);
+}
+
+int pin_end(struct pin *p, struct im_error *err)
+{
+	return end_read(p, err);
+}
+
 static int pin_wal(struct pin *p, int64_t timeout_ms, struct im_error *err)
 {
 	int rc = attach_wal_files(p, timeout_ms, err);
@@ -303,7 +316,7 @@ static int pin_shared(struct pin *p, int64_t timeout_ms, struct im_error *err)
 	return rc;
 }
 
-int pin_open(const char *path, enum pin_mode mode, int64_t timeout_ms, struct pin **ret, struct im_error *err)
+static int connect_pin(const char *path, enum pin_mode mode, int64_t timeout_ms, struct pin **ret, struct im_error *err)
 {
 	struct pin *p = calloc(1, sizeof *p);
 	if (!p)
@@ -318,6 +331,32 @@ int pin_open(const char *path, enum pin_mode mode, int64_t timeout_ms, struct pi
 		rc = im_fail(err, IM_EFAIL, "%s is empty", path);
 	if (rc == 0)
 		rc = connect_reader(p, timeout_ms, err);
+	if (rc) {
+		pin_close(p);
+		return rc;
+	}
+	*ret = p;
+	return 0;
+}
+
+int pin_connect(const char *path, int64_t timeout_ms, struct pin **ret, struct im_error *err)
+{
+	struct pin *p = NULL;
+	int rc = connect_pin(path, PIN_WAL, timeout_ms, &p, err);
+	if (rc == 0)
+		rc = attach_wal_files(p, timeout_ms, err);
+	if (rc) {
+		pin_close(p);
+		return rc;
+	}
+	*ret = p;
+	return 0;
+}
+
+int pin_open(const char *path, enum pin_mode mode, int64_t timeout_ms, struct pin **ret, struct im_error *err)
+{
+	struct pin *p = NULL;
+	int rc = connect_pin(path, mode, timeout_ms, &p, err);
 	if (rc == 0)
 		rc = mode == PIN_WAL ? pin_wal(p, timeout_ms, err) : pin_shared(p, timeout_ms, err);
 	if (rc) {

@@ -48,7 +48,13 @@ struct pin {
 	int64_t instant_ms;    /* everything committed before this instant is in the image */
 };
 
-/* Waits at most timeout_ms for locks. */
+/* A connection to a WAL database without a transaction, for pins taken again and again with pin_begin and pin_end. */
+int pin_connect(const char *path, int64_t timeout_ms, struct pin **ret, struct im_error *err);
+/* Pins the newest commit: shm and instant_ms are then its. IM_EGAP if the files were replaced. */
+int pin_begin(struct pin *p, int64_t timeout_ms, struct im_error *err);
+int pin_end(struct pin *p, struct im_error *err);
+
+/* Connects, pins and learns where each page lies. Waits at most timeout_ms for locks. */
 int pin_open(const char *path, enum pin_mode mode, int64_t timeout_ms, struct pin **ret, struct im_error *err);
 /* After the last page was read: was it protected all the time? IM_EFAIL if not. */
 int pin_verify(struct pin *p, struct im_error *err);

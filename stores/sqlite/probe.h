@@ -18,7 +18,7 @@
 /* Runs the store's `probe` lines, and built-in ones where the schema is known, on a connection within its read transaction.
  * ret: array of {sql, rows} (FORMAT §5). */
 int probe_run(sqlite3 *db, const struct im_config_store *config, json_t **ret, struct im_error *err);
-/* Runs recorded probes again. IM_EDIFFERENT says which differs and how. ret_count: how many are equal. */
-int probe_compare(sqlite3 *db, const json_t *recorded, size_t *ret_count, struct im_error *err);
+/* Runs recorded probes again. IM_EDIFFERENT says which differs and how, unless may_differ: then they must only run. ret_count: how many did. */
+int probe_compare(sqlite3 *db, const json_t *recorded, bool may_differ, size_t *ret_count, struct im_error *err);
 
 #endif

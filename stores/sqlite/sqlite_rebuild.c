@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Planning a database's restore. A running XOR of page hashes is kept while pages are written, per
- * worker; before the file gets its name it must equal the snapshot's. A stale -wal beside the new
- * file would be replayed into it by SQLite, so it is moved aside (never deleted).
+ * worker; before the file gets its name it must equal the snapshot's, or what the log makes of that.
+ * A stale -wal beside the new file would be replayed into it by SQLite, so it is moved aside (never
+ * deleted).
  */
 #include "stores/sqlite/sqlite_rebuild.h"
 
@@ -10,6 +11,8 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "stores/sqlite/dbmanifest.h"
+#include "stores/sqlite/logaudit.h"
+#include "stores/sqlite/logoverlay.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +25,7 @@
 
 #define MAX_LANES 64
 #define READ_BYTES (1u << 20)
+#define MADE_BYTES (256u << 10) /* pages that only the log has are made in ranges of this size */
 
 struct lane { /* one worker's share of the checksum */
 	_Alignas(64) uint8_t sum[CRYPTO_PAGE_HASH_BYTES];
@@ -30,6 +34,12 @@ struct lane { /* one worker's share of the checksum */
 
 struct plan {
 	struct dbmanifest m;
+	const struct rebuild *r;
+	uint32_t pages;          /* of the restored database, as file_bytes and checksum: */
+	uint64_t file_bytes;
+	uint8_t checksum[CRYPTO_PAGE_HASH_BYTES];
+	struct logoverlay *overlay; /* NULL: the image as it is, or a dry run */
+	atomic_bool doubtful;    /* the log could not be laid over a page */
 	uint8_t *page_key;
 	struct lane lanes[MAX_LANES];
 	atomic_bool ragged; /* a range did not hold whole pages: the file is read again at the end */
@@ -40,6 +50,7 @@ static void plan_free(struct plan *p)
 {
 	if (!p)
 		return;
+	logoverlay_free(p->overlay);
 	dbmanifest_clear(&p->m);
 	crypto_secret_free(p->page_key);
 	free(p->db_path);
@@ -69,13 +80,46 @@ static void on_db_bytes(void *context, unsigned worker, uint64_t offset, const u
 	p->lanes[worker].bytes += len;
 }
 
+static int on_db_piece(void *context, unsigned worker, uint64_t offset, const uint8_t **data, size_t len, struct im_error *err)
+{
+	struct plan *p = context;
+	uint32_t size = p->m.page_size;
+	int rc = offset % size || len % size ? im_fail(err, IM_ECORRUPT, "a range of %s does not hold whole pages", p->m.path) :
+	    logoverlay_apply(p->overlay, worker, (uint32_t)(offset / size), (uint32_t)(len / size), data, err);
+	if (rc == IM_ECORRUPT)
+		atomic_store(&p->doubtful, true);
+	return rc;
+}
+
+/* Where to restore to when the log does not do what it should; allocated. */
+static char *good_advice(const struct plan *p)
+{
+	struct logaudit found;
+	struct im_error why = { 0 };
+	char instant[IM_INSTANT_BYTES];
+	unsigned long long seq = (unsigned long long)p->r->snapshot->seq;
+	if (logaudit_run(p->r, &p->m, p->page_key, &found, &why))
+		return im_format("the last good instant could not be found out: %s; --at %llu restores the snapshot without its log", why.text, seq);
+	if (found.agrees)
+		return im_format("each point of the log agrees with its own sum, so the snapshot is in doubt; --at %llu restores it without its log", seq);
+	if (!found.any)
+		return im_format("nothing of the log behind the snapshot is good; --at %llu restores the snapshot without it", seq);
+	return im_format("the last good instant is %s: restore --at %s", im_instant_format(instant, found.good_ms), instant);
+}
+
+static int refuse_log(const struct plan *p, const char *what, struct im_error *err)
+{
+	auto_free char *advice = good_advice(p);
+	return im_fail(err, IM_ECORRUPT, "%s: %s; %s", p->m.path, what, advice ? advice : "out of memory");
+}
+
 static int sum_file(const struct plan *p, int fd, uint8_t sum[CRYPTO_PAGE_HASH_BYTES], struct im_error *err)
 {
 	auto_free uint8_t *buffer = malloc(READ_BYTES);
 	if (!buffer)
 		return im_fail(err, IM_ENOMEM, "out of memory");
-	for (uint64_t at = 0; at < p->m.file_bytes;) {
-		uint64_t left = p->m.file_bytes - at;
+	for (uint64_t at = 0; at < p->file_bytes;) {
+		uint64_t left = p->file_bytes - at;
 		size_t want = left < READ_BYTES ? (size_t)left : READ_BYTES;
 		ssize_t n = im_pread_full(fd, buffer, want, at, err, p->m.path);
 		if (n < 0)
@@ -113,11 +157,14 @@ static int finish_db(void *context, int fd, int parent_fd, const char *final_nam
 			sum[k] ^= p->lanes[i].sum[k];
 	}
 	int rc = 0;
-	if (atomic_load(&p->ragged) || bytes != p->m.file_bytes) {
+	if (atomic_load(&p->ragged) || bytes != p->file_bytes) {
 		memset(sum, 0, sizeof sum);
 		rc = sum_file(p, fd, sum, err);
 	}
-	if (rc == 0 && memcmp(sum, p->m.checksum, sizeof sum) != 0)
+	bool differs = rc == 0 && memcmp(sum, p->checksum, sizeof sum) != 0;
+	if (differs && p->overlay)
+		rc = refuse_log(p, "what was restored does not have the checksum the log arrives at", err);
+	else if (differs)
 		rc = im_fail(err, IM_ECORRUPT, "%s: what was restored does not have the snapshot's checksum", p->m.path);
 	const char *name = strrchr(p->m.path, '/') + 1;
 	if (rc == 0)
@@ -156,6 +203,27 @@ static int plan_journal(struct rebuild *r, struct plan *p, struct im_error *err)
 	return rc;
 }
 
+/* Pages first … of the image, as far as they are still there; nothing is fetched of what the log replaces. */
+static int plan_run(struct rebuild *r, struct plan *p, uint32_t first, const struct leafmap_run *run, uint32_t number, struct im_error *err)
+{
+	uint32_t size = p->m.page_size, count = p->pages - first < run->count ? p->pages - first : run->count;
+	if (p->overlay && logoverlay_replaces(p->overlay, first, count))
+		return r->made(r, number, (uint64_t)first * size, count * size, err);
+	return r->piece(r, number, (uint64_t)first * size, count * size, ENTRY_EXTENT, &run->ref, (uint32_t)run->skip * size, NULL, err);
+}
+
+/* Pages the image does not have. */
+static int plan_growth(struct rebuild *r, const struct plan *p, uint32_t number, struct im_error *err)
+{
+	uint32_t size = p->m.page_size, step = MADE_BYTES / size;
+	int rc = 0;
+	for (uint64_t first = p->m.pages; rc == 0 && first < p->pages; first += step) {
+		uint32_t count = p->pages - first < step ? (uint32_t)(p->pages - first) : step;
+		rc = r->made(r, number, first * size, count * size, err);
+	}
+	return rc;
+}
+
 static int plan_leaf(struct rebuild *r, struct plan *p, uint32_t leaf, uint32_t number, struct im_error *err)
 {
 	struct leafmap_list runs = { 0 };
@@ -170,25 +238,52 @@ static int plan_leaf(struct rebuild *r, struct plan *p, uint32_t leaf, uint32_t 
 	}
 	if (rc)
 		return im_fail(err, rc, "%s", why.text);
-	for (size_t i = 0; rc == 0 && i < runs.count; i++) {
-		const struct leafmap_run *run = &runs.runs[i];
-		rc = r->piece(r, number, (first + run->first) * p->m.page_size, (uint32_t)run->count * p->m.page_size, ENTRY_EXTENT,
-		    &run->ref, (uint32_t)run->skip * p->m.page_size, NULL, err);
-	}
+	for (size_t i = 0; rc == 0 && i < runs.count && first + runs.runs[i].first < p->pages; i++)
+		rc = plan_run(r, p, (uint32_t)(first + runs.runs[i].first), &runs.runs[i], number, err);
 	leafmap_clear(&runs);
 	return rc;
 }
 
 static int plan_db(struct rebuild *r, struct plan *p, struct im_error *err)
 {
-	struct rebuild_file file = { .path = p->db_path, .size_bytes = p->m.file_bytes, .on_bytes = on_db_bytes,
-		.finish = finish_db, .context = p };
+	struct rebuild_file file = { .path = p->db_path, .size_bytes = p->file_bytes, .on_bytes = on_db_bytes,
+		.transform = r->log && r->log->body_count ? on_db_piece : NULL, .finish = finish_db, .context = p };
 	uint32_t number;
 	set_owner(&p->m, &file);
 	int rc = r->file(r, &file, &number, err);
-	for (uint32_t leaf = 0; rc == 0 && leaf < p->m.leaf_count; leaf++)
+	for (uint32_t leaf = 0; rc == 0 && leaf < p->m.leaf_count && (uint64_t)leaf * LEAFMAP_PAGES < p->pages; leaf++)
 		rc = plan_leaf(r, p, leaf, number, err);
-	return rc;
+	return rc ? rc : plan_growth(r, p, number, err);
+}
+
+/* The database at the log's end: its size, and the checksum it must have. */
+static int aim(struct plan *p, const struct logbody_section *end, struct im_error *err)
+{
+	uint8_t anchor[CRYPTO_PAGE_HASH_BYTES];
+	const char *sum = json_string_value(json_object_get(p->r->log->anchor, "sum"));
+	if (!sum || !im_unhex(anchor, sizeof anchor, sum))
+		return im_fail(err, IM_ECORRUPT, "the snapshot's place in the log of %s has no sum", p->m.path);
+	for (unsigned i = 0; i < sizeof anchor; i++)
+		p->checksum[i] ^= anchor[i] ^ end->sum[i];
+	p->pages = end->pages;
+	p->file_bytes = (uint64_t)end->pages * p->m.page_size;
+	return 0;
+}
+
+static int take_log(struct rebuild *r, struct plan *p, struct im_error *err)
+{
+	struct logbody_section end;
+	struct im_error why = { 0 };
+	if (p->m.journal_count)
+		return im_fail(err, IM_ECORRUPT, "the snapshot of %s has a rollback journal and a place in a log: only one can be right", p->m.path);
+	if (r->root_fd < 0) {
+		int rc = loglayer_target(r->log, p->m.page_size, &end, err);
+		return rc ? rc : aim(p, &end, err);
+	}
+	int rc = logoverlay_new(r, p->m.page_size, p->m.pages, &p->overlay, &why);
+	if (rc == IM_ECORRUPT)
+		return refuse_log(p, why.text, err);
+	return rc ? im_fail(err, rc, "%s", why.text) : aim(p, logoverlay_end(p->overlay), err);
 }
 
 static int prepare(struct rebuild *r, struct plan *p, struct im_error *err)
@@ -196,6 +291,10 @@ static int prepare(struct rebuild *r, struct plan *p, struct im_error *err)
 	int rc = dbmanifest_decode(r->manifest, &p->m, err);
 	if (rc)
 		return rc;
+	p->r = r;
+	p->pages = p->m.pages;
+	p->file_bytes = p->m.file_bytes;
+	memcpy(p->checksum, p->m.checksum, sizeof p->checksum);
 	p->page_key = crypto_secret_new(CRYPTO_KEY_BYTES);
 	p->db_path = strdup(p->m.path + 1);
 	p->journal_path = im_format("%s-journal", p->m.path + 1);
@@ -212,7 +311,10 @@ int sqlite_rebuild_plan(struct rebuild *r, struct im_error *err)
 	memset(p, 0, sizeof *p);
 	int rc = prepare(r, p, err);
 	bool wanted = rc == 0 && dbmanifest_wanted(&p->m, r->path_filter);
-	if (wanted && p->m.journal_count)
+	r->log_taken = r->log != NULL;
+	if (wanted && r->log && r->log->body_count)
+		rc = take_log(r, p, err);
+	if (wanted && rc == 0 && p->m.journal_count)
 		rc = plan_journal(r, p, err);
 	if (wanted && rc == 0)
 		rc = plan_db(r, p, err);
@@ -222,8 +324,13 @@ int sqlite_rebuild_plan(struct rebuild *r, struct im_error *err)
 
 int sqlite_rebuild_finish(struct rebuild *r, bool failed, struct im_error *err)
 {
-	(void)failed, (void)err; /* owners, modes and times came with the files */
-	plan_free(r->store_data);
+	struct plan *p = r->store_data;
+	(void)err; /* owners, modes and times came with the files */
+	if (p && !failed && atomic_load(&p->doubtful)) {
+		auto_free char *advice = good_advice(p);
+		r->damaged(r, advice ? advice : "the log could not be laid over the snapshot");
+	}
+	plan_free(p);
 	r->store_data = NULL;
 	return 0;
 }

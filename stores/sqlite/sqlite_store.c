@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "stores/sqlite/follow.h"
 #include "stores/sqlite/live.h"
 #include "stores/sqlite/pause.h"
 #include "stores/sqlite/sqlite_rebuild.h"
@@ -13,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const keys[] = { "probe", "pause", "pause_limit", "locking", "timeout", NULL };
+static const char *const keys[] = { "probe", "pause", "pause_limit", "locking", "timeout", "follow", "wal_limit", NULL };
 
 static int get_duration(const struct im_config_store *store, const char *key, const char *fallback, int64_t low_ms, int64_t high_ms, int64_t *ret, struct im_error *err)
 {
@@ -39,7 +40,11 @@ static int get_pause_limit(const struct im_config_store *store, int64_t *ret, st
 static int sqlite_validate(const struct im_config_store *store, struct im_error *err)
 {
 	int64_t ms;
+	uint64_t bytes;
 	const char *locking = im_config_get(store, "locking", NULL), *pause = im_config_get(store, "pause", NULL);
+	const char *follow = im_config_get(store, "follow", "yes");
+	if (strcmp(follow, "yes") != 0 && strcmp(follow, "no") != 0)
+		return im_fail(err, IM_EUSAGE, "store %s: follow = %s must be yes or no", store->name, follow);
 	if (locking && strcmp(locking, "shared") != 0)
 		return im_fail(err, IM_EUSAGE, "store %s: locking = %s is unknown; the only value is shared", store->name, locking);
 	if (locking && pause)
@@ -49,7 +54,9 @@ static int sqlite_validate(const struct im_config_store *store, struct im_error 
 	int rc = pause ? pause_validate(store->name, pause, err) : 0;
 	if (rc == 0)
 		rc = get_timeout(store, &ms, err);
-	return rc ? rc : get_pause_limit(store, &ms, err);
+	if (rc == 0)
+		rc = get_pause_limit(store, &ms, err);
+	return rc ? rc : follow_wal_limit(store, &bytes, err);
 }
 
 static int refuse(const struct im_config_store *store, struct im_error *err)
@@ -83,7 +90,7 @@ static int snapshot_files(const struct snapshot_request *request, const struct p
 	return live_unchanged(request, files, ret_done, ret, err);
 }
 
-static int sqlite_snapshot(const struct snapshot_request *request, struct snapshot_result *ret, struct im_error *err)
+static int take_snapshot(const struct snapshot_request *request, struct snapshot_result *ret, struct im_error *err)
 {
 	const struct im_config_store *store = request->store;
 	struct pin_files files;
@@ -104,6 +111,23 @@ static int sqlite_snapshot(const struct snapshot_request *request, struct snapsh
 	if (pause)
 		return pause_snapshot(request, im_config_get(store, "pause", NULL), limit_ms, ret, err);
 	return live_snapshot(request, mode, timeout_ms, ret, err);
+}
+
+/* With a follower: it stands still until it knows at which commit the image stands. */
+static int sqlite_snapshot(const struct snapshot_request *request, struct snapshot_result *ret, struct im_error *err)
+{
+	struct snapshot_request mine = *request;
+	struct snapshot_anchor *a = request->anchor;
+	struct im_error why = { 0 };
+	if (a && a->freeze(a, request->store->name, &why))
+		mine.anchor = NULL; /* it does not follow this store */
+	int rc = take_snapshot(&mine, ret, err);
+	json_t *none = NULL;
+	if (mine.anchor && (rc || !ret->log)) {
+		a->pinned(a, request->store->name, NULL, &none, NULL); /* no commit was pinned: it goes on */
+		json_decref(none);
+	}
+	return rc;
 }
 
 static void sqlite_own_files(const struct im_config_store *store, void (*fn)(void *context, const char *path), void *context)
@@ -133,5 +157,6 @@ const struct store_ops sqlite_store_ops = {
 	.check = sqlite_check,
 	.export_tar = sqlite_export_tar,
 	.own_files = sqlite_own_files,
+	.follow = &sqlite_follow_ops,
 	.explain = sqlite_explain,
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The WAL reader.
+ * The WAL reader: a cursor that goes on where it stopped, and wal_load, one run of it up to a commit.
  *
  *   header: magic[4] (bit 0: checksums over big-endian words) version[4] page size[4] sequence[4] salts[8] checksum[8]
  *   frame:  page[4] commit size[4] salts[8] checksum[8] content[page size]; all big-endian
@@ -21,20 +21,10 @@
 #define WAL_VERSION 3007000u
 #define BATCH_BYTES (1u << 20)
 
-struct scan {
-	const struct wal_expect *expect;
-	const char *what;
-	bool big_endian;
-	uint32_t s0, s1;
-	uint32_t frame, commit_pages; /* of the last frame taken */
-	struct wal_table table;
-	size_t room;
-};
-
-static void checksum_add(struct scan *s, const uint8_t *data, size_t len)
+static void checksum_add(struct wal_cursor *c, const uint8_t *data, size_t len)
 {
-	uint32_t s0 = s->s0, s1 = s->s1, pair[2];
-	if (s->big_endian) {
+	uint32_t s0 = c->frame_checksum[0], s1 = c->frame_checksum[1], pair[2];
+	if (c->big_endian) {
 		for (size_t i = 0; i < len; i += 8) {
 			memcpy(pair, data + i, 8);
 			s0 += be32toh(pair[0]) + s1;
@@ -47,28 +37,89 @@ static void checksum_add(struct scan *s, const uint8_t *data, size_t len)
 			s1 += le32toh(pair[1]) + s0;
 		}
 	}
-	s->s0 = s0;
-	s->s1 = s1;
+	c->frame_checksum[0] = s0;
+	c->frame_checksum[1] = s1;
 }
 
-static int header_check(struct scan *s, const uint8_t data[WAL_HEADER_BYTES], struct im_error *err)
+static bool checksum_is(const struct wal_cursor *c, const uint8_t *be)
 {
-	uint32_t magic = im_be32(data), page_size = im_be32(data + 8);
+	return c->frame_checksum[0] == im_be32(be) && c->frame_checksum[1] == im_be32(be + 4);
+}
+
+int wal_cursor_start(wal_read_fn *read, void *context, const char *what, uint32_t page_size, const uint8_t salt[8], struct wal_cursor *ret, struct im_error *err)
+{
+	uint8_t data[WAL_HEADER_BYTES];
+	struct wal_cursor c = { .page_size = page_size };
+	if (!dbheader_page_size_valid(page_size))
+		return im_fail(err, IM_ECORRUPT, "%s: impossible page size %u", what, page_size);
+	ssize_t n = read(context, data, sizeof data, 0, err);
+	if (n < 0)
+		return (int)n;
+	if (n < (ssize_t)sizeof data)
+		return im_fail(err, IM_ECORRUPT, "%s is shorter than its header", what);
+	uint32_t magic = im_be32(data), its_size = im_be32(data + 8);
 	if ((magic & ~1u) != WAL_MAGIC || im_be32(data + 4) != WAL_VERSION)
-		return im_fail(err, IM_ECORRUPT, "%s is not a write-ahead log of a version this imvault knows", s->what);
-	if (page_size != s->expect->page_size)
-		return im_fail(err, IM_ECORRUPT, "%s has pages of %u bytes, its database of %u", s->what, page_size,
-		    s->expect->page_size);
-	if (memcmp(data + 16, s->expect->salt, 8) != 0)
-		return im_fail(err, IM_ECORRUPT, "%s was restarted while it was read", s->what);
-	s->big_endian = magic & 1;
-	checksum_add(s, data, 24);
-	if (s->s0 != im_be32(data + 24) || s->s1 != im_be32(data + 28))
-		return im_fail(err, IM_ECORRUPT, "%s: wrong checksum in the header", s->what);
+		return im_fail(err, IM_ECORRUPT, "%s is not a write-ahead log of a version this imvault knows", what);
+	if (its_size != page_size)
+		return im_fail(err, IM_ECORRUPT, "%s has pages of %u bytes, its database of %u", what, its_size, page_size);
+	if (memcmp(data + 16, salt, 8) != 0)
+		return im_fail(err, IM_ECORRUPT, "%s was restarted while it was read", what);
+	c.big_endian = magic & 1;
+	memcpy(c.salt, salt, 8);
+	checksum_add(&c, data, 24);
+	if (!checksum_is(&c, data + 24))
+		return im_fail(err, IM_ECORRUPT, "%s: wrong checksum in the header", what);
+	*ret = c;
 	return 0;
 }
 
-static int table_add(struct wal_table *t, size_t *room, uint32_t page, uint32_t frame, struct im_error *err)
+static int frame_take(struct wal_cursor *c, const char *what, const uint8_t *data, uint32_t to, struct im_error *err)
+{
+	uint32_t frame = c->frame + 1;
+	if (memcmp(data + 8, c->salt, 8) != 0 || im_be32(data) == 0)
+		return im_fail(err, IM_ECORRUPT, "%s: frame %u of %u is not of this generation", what, frame, to);
+	checksum_add(c, data, 8);
+	checksum_add(c, data + WAL_FRAME_HEADER_BYTES, c->page_size);
+	if (!checksum_is(c, data + 16))
+		return im_fail(err, IM_ECORRUPT, "%s: wrong checksum in frame %u of %u", what, frame, to);
+	c->frame = frame;
+	c->commit_pages = im_be32(data + 4);
+	return 0;
+}
+
+int wal_cursor_advance(struct wal_cursor *c, wal_read_fn *read, void *context, const char *what, uint32_t to, wal_frame_fn *fn, void *fn_context, struct im_error *err)
+{
+	size_t frame_bytes = WAL_FRAME_HEADER_BYTES + c->page_size;
+	uint32_t batch = BATCH_BYTES / frame_bytes ? (uint32_t)(BATCH_BYTES / frame_bytes) : 1;
+	batch = to - c->frame < batch ? to - c->frame : batch;
+	if (!batch)
+		return 0;
+	auto_free uint8_t *buffer = malloc(batch * frame_bytes);
+	if (!buffer)
+		return im_fail(err, IM_ENOMEM, "out of memory reading %s", what);
+	while (c->frame < to) {
+		uint32_t left = to - c->frame, count = left < batch ? left : batch;
+		uint64_t offset = WAL_HEADER_BYTES + (uint64_t)c->frame * frame_bytes;
+		struct wal_cursor ahead = *c;
+		ssize_t n = read(context, buffer, count * frame_bytes, offset, err);
+		if (n < 0)
+			return (int)n;
+		if ((size_t)n < count * frame_bytes)
+			return im_fail(err, IM_ECORRUPT, "%s ends before frame %u", what, to);
+		for (uint32_t i = 0; i < count; i++) {
+			const uint8_t *data = buffer + i * frame_bytes;
+			int rc = frame_take(&ahead, what, data, to, err);
+			if (rc == 0 && fn)
+				rc = fn(fn_context, ahead.frame, im_be32(data), ahead.commit_pages, err);
+			if (rc)
+				return rc;
+		}
+		*c = ahead;
+	}
+	return 0;
+}
+
+int wal_table_add(struct wal_table *t, size_t *room, uint32_t page, uint32_t frame, struct im_error *err)
 {
 	if (t->count == *room) {
 		size_t more = *room ? *room * 2 : 1024;
@@ -82,53 +133,13 @@ static int table_add(struct wal_table *t, size_t *room, uint32_t page, uint32_t 
 	return 0;
 }
 
-static int frame_take(struct scan *s, const uint8_t *data, struct im_error *err)
-{
-	uint32_t page = im_be32(data), frame = s->frame + 1;
-	if (memcmp(data + 8, s->expect->salt, 8) != 0 || page == 0)
-		return im_fail(err, IM_ECORRUPT, "%s: frame %u of %u is not of this generation", s->what, frame,
-		    s->expect->max_frame);
-	checksum_add(s, data, 8);
-	checksum_add(s, data + WAL_FRAME_HEADER_BYTES, s->expect->page_size);
-	if (s->s0 != im_be32(data + 16) || s->s1 != im_be32(data + 20))
-		return im_fail(err, IM_ECORRUPT, "%s: wrong checksum in frame %u of %u", s->what, frame,
-		    s->expect->max_frame);
-	s->frame = frame;
-	s->commit_pages = im_be32(data + 4);
-	return table_add(&s->table, &s->room, page, frame, err);
-}
-
-static int scan_frames(struct scan *s, wal_read_fn *read, void *context, struct im_error *err)
-{
-	size_t frame_bytes = WAL_FRAME_HEADER_BYTES + s->expect->page_size;
-	uint32_t batch = BATCH_BYTES / frame_bytes ? (uint32_t)(BATCH_BYTES / frame_bytes) : 1;
-	auto_free uint8_t *buffer = malloc(batch * frame_bytes);
-	if (!buffer)
-		return im_fail(err, IM_ENOMEM, "out of memory reading %s", s->what);
-	while (s->frame < s->expect->max_frame) {
-		uint32_t left = s->expect->max_frame - s->frame, count = left < batch ? left : batch;
-		uint64_t offset = WAL_HEADER_BYTES + (uint64_t)s->frame * frame_bytes;
-		ssize_t n = read(context, buffer, count * frame_bytes, offset, err);
-		if (n < 0)
-			return (int)n;
-		if ((size_t)n < count * frame_bytes)
-			return im_fail(err, IM_ECORRUPT, "%s ends before frame %u", s->what, s->expect->max_frame);
-		for (uint32_t i = 0; i < count; i++) {
-			int rc = frame_take(s, buffer + i * frame_bytes, err);
-			if (rc)
-				return rc;
-		}
-	}
-	return 0;
-}
-
 static int by_value(const void *a, const void *b)
 {
 	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 	return (x > y) - (x < y);
 }
 
-static void keep_last_frames(struct wal_table *t)
+void wal_table_sort(struct wal_table *t)
 {
 	if (t->count)
 		qsort(t->items, t->count, sizeof *t->items, by_value);
@@ -139,38 +150,45 @@ static void keep_last_frames(struct wal_table *t)
 	t->count = kept;
 }
 
-static int scan_run(struct scan *s, wal_read_fn *read, void *context, struct im_error *err)
+struct load {
+	struct wal_table table;
+	size_t room;
+};
+
+static int load_frame(void *context, uint32_t frame, uint32_t page, uint32_t commit_pages, struct im_error *err)
 {
-	uint8_t header[WAL_HEADER_BYTES];
-	ssize_t n = read(context, header, sizeof header, 0, err);
-	if (n < 0)
-		return (int)n;
-	if (n < (ssize_t)sizeof header)
-		return im_fail(err, IM_ECORRUPT, "%s is shorter than its header", s->what);
-	int rc = header_check(s, header, err);
+	struct load *l = context;
+	(void)commit_pages;
+	return wal_table_add(&l->table, &l->room, page, frame, err);
+}
+
+static int load_run(struct load *l, wal_read_fn *read, void *context, const char *what, const struct wal_expect *expect, struct im_error *err)
+{
+	struct wal_cursor c;
+	int rc = wal_cursor_start(read, context, what, expect->page_size, expect->salt, &c, err);
 	if (rc == 0)
-		rc = scan_frames(s, read, context, err);
+		rc = wal_cursor_advance(&c, read, context, what, expect->max_frame, load_frame, l, err);
 	if (rc)
 		return rc;
-	if (s->commit_pages == 0 || s->commit_pages != s->expect->pages)
-		return im_fail(err, IM_ECORRUPT, "%s: frame %u does not end the commit it should", s->what, s->frame);
-	if (s->s0 != s->expect->frame_checksum[0] || s->s1 != s->expect->frame_checksum[1])
-		return im_fail(err, IM_ECORRUPT, "%s: its checksum at frame %u is not the one in the index", s->what, s->frame);
+	if (c.commit_pages == 0 || c.commit_pages != expect->pages)
+		return im_fail(err, IM_ECORRUPT, "%s: frame %u does not end the commit it should", what, c.frame);
+	if (memcmp(c.frame_checksum, expect->frame_checksum, sizeof c.frame_checksum) != 0)
+		return im_fail(err, IM_ECORRUPT, "%s: its checksum at frame %u is not the one in the index", what, c.frame);
 	return 0;
 }
 
 int wal_load(wal_read_fn *read, void *context, const char *what, const struct wal_expect *expect, struct wal_table *ret, struct im_error *err)
 {
-	struct scan s = { .expect = expect, .what = what };
+	struct load l = { 0 };
 	if (!dbheader_page_size_valid(expect->page_size))
 		return im_fail(err, IM_ECORRUPT, "%s: impossible page size %u", what, expect->page_size);
-	int rc = expect->max_frame ? scan_run(&s, read, context, err) : 0;
+	int rc = expect->max_frame ? load_run(&l, read, context, what, expect, err) : 0;
 	if (rc) {
-		wal_table_clear(&s.table);
+		wal_table_clear(&l.table);
 		return rc;
 	}
-	keep_last_frames(&s.table);
-	*ret = s.table;
+	wal_table_sort(&l.table);
+	*ret = l.table;
 	return 0;
 }
 
