@@ -121,12 +121,26 @@ static void failed_row(struct backup_run *run, struct backup_store *row, int rc,
 	backup_warn(run, row->name, "%s", row->error ? row->error : "out of memory");
 }
 
+/* The follower compares its rolling checksum with what was read. */
+static void tell_follower(struct backup_run *run, struct backup_image *image)
+{
+	const char *checksum = json_string_value(json_object_get(image->result.manifest, "checksum"));
+	struct im_error why = { 0 };
+	bool joined = false;
+	if (!image->result.log)
+		return;
+	if (anchor_image(run->anchor, image->store->name, checksum, &joined, &why))
+		backup_warn(run, image->store->name, "%s", why.text);
+	else if (joined)
+		json_object_set_new(image->result.log, "joined", json_true());
+}
+
 static int read_store(struct backup_run *run, struct backup_image *image, struct backup_store *row, struct im_error *err)
 {
 	const struct store_events events = { on_store_warn, on_store_progress, run };
 	const struct snapshot_request request = {
 		.config = run->config, .store = image->store, .packer = run->packer, .state = run->state,
-		.keyring = run->vault->keyring, .full = run->request->full, .events = &events,
+		.keyring = run->vault->keyring, .full = run->request->full, .anchor = anchor_hooks(run->anchor), .events = &events,
 	};
 	struct im_error why = { 0 };
 	image->result.pause_us = -1;
@@ -140,6 +154,7 @@ static int read_store(struct backup_run *run, struct backup_image *image, struct
 		row->instant_ms = r->instant_ms;
 		row->pause_us = r->pause_us;
 		row->partial = r->partial;
+		tell_follower(run, image);
 		return backup_remember(run, image, row, err);
 	}
 	image->result = (struct snapshot_result){ 0 };
@@ -348,6 +363,7 @@ static int run_locked(struct backup_run *run, struct key_file *key, const char *
 		return rc;
 	}
 	run->has_state_head = state_head(run->state, &run->state_head);
+	run->anchor = anchor_connect(folder, run->node);
 	rc = open_vault(run, key, err);
 	return rc ? rc : take_snapshot(run, err);
 }
@@ -380,10 +396,12 @@ static int run_all(struct backup_run *run, struct im_error *err)
 static void clear_run(struct backup_run *run)
 {
 	packer_free(run->packer);
+	anchor_close(run->anchor);
 	for (size_t i = 0; run->images && i < run->config->store_count; i++) {
 		if (i >= run->result->store_count)
 			break;
 		json_decref(run->images[i].result.manifest);
+		json_decref(run->images[i].result.log);
 		free(run->images[i].result.packs);
 	}
 	free(run->images);

@@ -5,6 +5,7 @@
 #ifndef IM_BACKUP_INTERNAL_H
 #define IM_BACKUP_INTERNAL_H
 
+#include "backup/anchor.h"
 #include "backup/backup.h"
 #include "stores/store.h"
 #include "vault/index.h"
@@ -35,6 +36,7 @@ struct backup_run {
 	bool has_state_head;
 	struct backup_head head;
 	struct packer *packer;
+	struct anchor *anchor;       /* NULL: nobody follows this node */
 	struct backup_image *images; /* one per row of result->stores, in the order they are read */
 	struct pack_info *packs;     /* ascending by number */
 	size_t pack_count;

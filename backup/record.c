@@ -80,6 +80,8 @@ static json_t *store_meta(const struct backup_image *image, const struct backup_
 		bad |= json_object_set_new(j, "partial", json_true());
 	if (row->carried)
 		bad |= json_object_set_new(j, "carried", json_true());
+	if (image->result.log)
+		bad |= json_object_set(j, "log", image->result.log);
 	if (bad) {
 		json_decref(j);
 		return NULL;
@@ -124,6 +126,7 @@ int backup_carry_over(struct backup_run *run, struct backup_image *image, struct
 	    strcmp(path, row->path) != 0 || !im_instant_parse(instant, &row->instant_ms) || !take_numbers(&image->result, meta))
 		return IM_ENOTFOUND;
 	image->result.manifest = json_incref((json_t *)manifest);
+	image->result.log = json_incref(json_object_get(meta, "log"));
 	row->bytes = (uint64_t)json_integer_value(json_object_get(meta, "bytes"));
 	row->partial = json_is_true(json_object_get(meta, "partial"));
 	row->carried = true;

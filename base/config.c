@@ -22,15 +22,21 @@
 #define CONFIG_MAX_BYTES (256u << 10)
 #define CONFIG_MAX_STORES 256
 #define CONFIG_MAX_PAIRS 1024
+#define FLUSH_MIN_MS 50
+#define FLUSH_MAX_MS 60000
+#define HEARTBEAT_MIN_MS 1000
+#define HEARTBEAT_MAX_MS 86400000
+#define HOLD_MAX_MS 86400000
+#define SPOOL_MIN_BYTES (UINT64_C(1) << 20)
 
-enum section { SECTION_NONE, SECTION_NODE, SECTION_VAULT, SECTION_STORE, SECTION_RETENTION };
+enum section { SECTION_NONE, SECTION_NODE, SECTION_VAULT, SECTION_STORE, SECTION_RETENTION, SECTION_FOLLOW };
 
 struct parser {
 	struct im_config *config;
 	const char *source, *rest; /* rest: text not read yet */
 	int line;
 	enum section section;
-	bool seen_node, seen_vault, seen_retention, has_rto, has_level;
+	bool seen_node, seen_vault, seen_retention, seen_follow, has_rto, has_level;
 	struct im_error *err;
 	int rc;
 };
@@ -130,7 +136,9 @@ static int begin_section(struct parser *p, const char *line)
 		return begin_store(p, name + 6 + strspn(name + 6, " "));
 	if (strcmp(name, "retention") == 0)
 		return begin_single(p, SECTION_RETENTION, &p->seen_retention, name);
-	return wrong(p, "unknown section [%s]; there are [node], [vault], [store NAME] and [retention]", name);
+	if (strcmp(name, "follow") == 0)
+		return begin_single(p, SECTION_FOLLOW, &p->seen_follow, name);
+	return wrong(p, "unknown section [%s]; there are [node], [vault], [store NAME], [follow] and [retention]", name);
 }
 
 /* fgets for inih. Returns NULL at the end and at the first mistake. */
@@ -301,6 +309,51 @@ static int retention_key(struct parser *p, const char *key, const char *value)
 	    "keep_monthly, keep_yearly, log_window", key);
 }
 
+static int set_bounded_duration(struct parser *p, int64_t *field, const char *key, const char *value, int64_t min_ms, int64_t max_ms)
+{
+	char least[40], most[40];
+	int64_t ms = 0;
+	int rc = set_duration(p, &ms, key, value);
+	if (rc)
+		return rc;
+	if (ms < min_ms || ms > max_ms)
+		return wrong(p, "%s = %s is out of bounds: from %s to %s", key, value, im_duration_format(least, sizeof least, min_ms),
+		    im_duration_format(most, sizeof most, max_ms));
+	*field = ms;
+	return 0;
+}
+
+static int set_size(struct parser *p, uint64_t *field, const char *key, const char *value, uint64_t min_bytes)
+{
+	char least[24];
+	uint64_t bytes;
+	if (!im_size_parse(value, &bytes))
+		return wrong(p, "%s = %s is not a size such as 512M or 2GiB", key, value);
+	if (bytes < min_bytes || bytes > INT64_MAX)
+		return wrong(p, "%s = %s is out of bounds: at least %s", key, value, im_bytes_format(least, sizeof least, min_bytes));
+	*field = bytes;
+	return 0;
+}
+
+static int follow_key(struct parser *p, const char *key, const char *value)
+{
+	struct im_config *c = p->config;
+	int64_t none;
+	if (strcmp(key, "flush") == 0)
+		return set_bounded_duration(p, &c->follow_flush_ms, key, value, FLUSH_MIN_MS, FLUSH_MAX_MS);
+	if (strcmp(key, "heartbeat") == 0)
+		return set_bounded_duration(p, &c->follow_heartbeat_ms, key, value, HEARTBEAT_MIN_MS, HEARTBEAT_MAX_MS);
+	if (strcmp(key, "spool_limit") == 0)
+		return set_size(p, &c->follow_spool_limit_bytes, key, value, SPOOL_MIN_BYTES);
+	if (strcmp(key, "hold") == 0 && im_duration_parse(value, &none) && none == 0) {
+		c->follow_hold_ms = 0;
+		return 0;
+	}
+	if (strcmp(key, "hold") == 0)
+		return set_bounded_duration(p, &c->follow_hold_ms, key, value, 1000, HOLD_MAX_MS);
+	return wrong(p, "unknown key %s in [follow]; there are flush, heartbeat, spool_limit, hold", key);
+}
+
 static int on_key(void *context, const char *section, const char *key, const char *value)
 {
 	(void)section; /* inih cuts it to 49 bytes; p->section is whole */
@@ -319,6 +372,8 @@ static int on_key(void *context, const char *section, const char *key, const cha
 		store_key(p, key, value);
 	else if (p->section == SECTION_RETENTION)
 		retention_key(p, key, value);
+	else if (p->section == SECTION_FOLLOW)
+		follow_key(p, key, value);
 	else
 		wrong(p, "%s stands before the first section", key);
 	return p->rc == 0;
@@ -365,6 +420,10 @@ int im_config_parse(const char *text, const char *source, struct im_config **ret
 		im_config_free(c);
 		return im_fail(err, IM_ENOMEM, "out of memory reading %s", source);
 	}
+	c->follow_flush_ms = IM_FOLLOW_FLUSH_MS;
+	c->follow_heartbeat_ms = IM_FOLLOW_HEARTBEAT_MS;
+	c->follow_hold_ms = IM_FOLLOW_HOLD_MS;
+	c->follow_spool_limit_bytes = IM_FOLLOW_SPOOL_LIMIT_BYTES;
 	struct parser p = { .config = c, .source = source, .rest = text, .err = err };
 	int line = ini_parse_stream(next_line, &p, on_key, &p);
 	int rc = p.rc;

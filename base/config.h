@@ -13,6 +13,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define IM_FOLLOW_FLUSH_MS 300
+#define IM_FOLLOW_HEARTBEAT_MS 60000
+#define IM_FOLLOW_HOLD_MS 60000
+#define IM_FOLLOW_SPOOL_LIMIT_BYTES UINT64_C(1000000000)
+
 struct im_config_pair {
 	char *key, *value;
 };
@@ -30,11 +35,13 @@ struct im_config {
 	int64_t rto_ms, rpo_ms; /* rto: from tier or rto=; rpo 0: none set */
 	char *vault_url, *vault_key, *dedupe;
 	int compression_level;
+	int64_t follow_flush_ms, follow_heartbeat_ms, follow_hold_ms; /* hold 0: the source is never held for a successor */
+	uint64_t follow_spool_limit_bytes;
 	struct im_config_store *stores;
 	size_t store_count;
 };
 
-/* source: file name for messages. Fills defaults: node name = host name, tier = im, level 1. */
+/* source: file name for messages. Fills defaults: node name = host name, tier = im, level 1, [follow] as below. */
 int im_config_parse(const char *text, const char *source, struct im_config **ret, struct im_error *err);
 int im_config_load(const char *path, struct im_config **ret, struct im_error *err);
 void im_config_free(struct im_config *c);
