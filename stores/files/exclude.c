@@ -79,22 +79,30 @@ static void add_others(struct gather *g, const struct im_config *config, const s
 	add_any(g, url && !strncmp(url, "file://", 7) ? url + 7 : url);
 }
 
-static int take_patterns(struct files_exclude *x, const struct im_config_store *store, struct im_error *err)
+static int take_patterns(
+    struct files_exclude *x, const struct im_config_store *store, const char *key, struct im_error *err)
 {
 	x->patterns = calloc(store->pair_count + 1, sizeof *x->patterns);
 	if (!x->patterns)
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	for (size_t i = 0; i < store->pair_count; i++)
-		if (!strcmp(store->pairs[i].key, "exclude"))
+		if (!strcmp(store->pairs[i].key, key))
 			x->patterns[x->pattern_count++] = store->pairs[i].value;
 	return 0;
+}
+
+int files_exclude_init_key(
+    struct files_exclude *ret, const struct im_config_store *store, const char *key, struct im_error *err)
+{
+	*ret = (struct files_exclude){ 0 };
+	return take_patterns(ret, store, key, err);
 }
 
 int files_exclude_init(struct files_exclude *ret, const struct im_config *config, const struct im_config_store *store,
     struct im_error *err)
 {
 	struct files_exclude x = { 0 };
-	int rc = take_patterns(&x, store, err);
+	int rc = take_patterns(&x, store, "exclude", err);
 	auto_free char *root = rc || !config ? NULL : realpath(store->path, NULL);
 	if (root) {
 		struct gather g = { .x = &x, .root = root };

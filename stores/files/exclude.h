@@ -20,6 +20,9 @@ struct files_exclude {
 /* config may be NULL: patterns alone. */
 int files_exclude_init(struct files_exclude *ret, const struct im_config *config, const struct im_config_store *store,
     struct im_error *err);
+/* Only the store's values of key, which are patterns too. */
+int files_exclude_init_key(
+    struct files_exclude *ret, const struct im_config_store *store, const char *key, struct im_error *err);
 /* Takes a copy of a path relative to the root. */
 int files_exclude_add_path(struct files_exclude *x, const char *path, struct im_error *err);
 bool files_exclude_match(const struct files_exclude *x, const char *path, bool is_folder);

@@ -5,11 +5,12 @@
 #include "stores/files/files_store.h"
 
 #include "base/clock.h"
+#include "stores/files/follow.h"
 #include "stores/files/hooks.h"
 
 #include <string.h>
 
-static const char *const keys[] = { "exclude", "pre", "post", "hook_timeout", NULL };
+static const char *const keys[] = { "exclude", "follow", "pre", "post", "hook_timeout", NULL };
 
 static int validate(const struct im_config_store *store, struct im_error *err)
 {
@@ -26,6 +27,9 @@ static int validate(const struct im_config_store *store, struct im_error *err)
 		if (!strcmp(p->key, "exclude") && (!strcmp(p->value, "*") || !strcmp(p->value, "/")))
 			return im_fail(
 			    err, IM_EUSAGE, "store %s: exclude = %s would leave everything out", store->name, p->value);
+		if (!strcmp(p->key, "follow") && p->value[strlen(p->value) - 1] == '/')
+			return im_fail(err, IM_EUSAGE, "store %s: follow = %s names folders; it must name files", store->name,
+			    p->value);
 	}
 	return 0;
 }
@@ -46,5 +50,6 @@ const struct store_ops files_store_ops = {
 	.check = files_check,
 	.export_tar = files_export_tar,
 	.own_files = own_files,
+	.follow = &files_follow_ops,
 	.explain = files_explain,
 };

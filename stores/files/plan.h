@@ -6,6 +6,7 @@
 #ifndef IM_STORES_FILES_PLAN_H
 #define IM_STORES_FILES_PLAN_H
 
+#include "stores/files/follow_lay.h"
 #include "stores/files/meta.h"
 
 enum files_later_kind {
@@ -27,6 +28,7 @@ struct files_later_item {
 
 struct files_later {
 	struct archive *lookup;
+	struct files_lay_check *checks; /* of files the log goes on with */
 	struct im_buf records;
 	struct im_buf folders; /* offsets[8] of folders in records, parents first */
 };

@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/workers.h"
 #include "stores/files/capture.h"
 #include "stores/files/hooks.h"
@@ -347,17 +348,36 @@ static int conclude(struct run *r, struct snapshot_result *ret, struct im_error 
 	return 0;
 }
 
+/* The follower goes on before the tree is read: what the image then has of later appends is the same in the log. */
+static void anchor(const struct snapshot_request *q, json_t **ret)
+{
+	struct snapshot_anchor *a = q->anchor;
+	struct im_error why = { 0 };
+	if (!a || a->freeze(a, q->store->name, &why)) /* it does not follow this store */
+		return;
+	if (a->pinned(a, q->store->name, NULL, ret, &why) && q->events && q->events->warn) {
+		auto_free char *text = im_format("this snapshot does not stand in the log: %s", why.text);
+		q->events->warn(q->events->context, q->store->name, text ? text : why.text);
+	}
+}
+
 static int capture_tree(const struct snapshot_request *q, struct snapshot_result *ret, struct im_error *err)
 {
 	struct run r = { 0 };
 	int64_t instant_ms = im_now_ms(); /* what was there at the beginning is in the image */
+	json_t *log = NULL;
 	int rc = prepare(&r, q, err);
+	if (!rc)
+		anchor(q, &log);
 	if (!rc)
 		rc = walk(&r, err);
 	if (!rc)
 		rc = conclude(&r, ret, err);
-	if (!rc)
+	if (!rc) {
 		ret->instant_ms = instant_ms;
+		ret->log = json_incref(log);
+	}
+	json_decref(log);
 	dispose(&r);
 	return rc;
 }

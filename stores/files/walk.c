@@ -139,6 +139,18 @@ static int walk_folder(struct walker *k, int fd, size_t path_len, unsigned depth
 	return 0;
 }
 
+static int walk_from(struct walker *k, const char *from, struct im_error *err)
+{
+	size_t len = strlen(from);
+	auto_close int fd = files_beneath_open(k->w->root_fd, from, O_RDONLY | O_DIRECTORY);
+	if (fd < 0) {
+		k->w->fault(k->w->context, from, -fd);
+		return 0;
+	}
+	memcpy(k->path, from, len + 1); /* opened, so it fits */
+	return walk_folder(k, fd, len, 0, err);
+}
+
 int files_walk_run(const struct files_walk *w, struct im_error *err)
 {
 	auto_free struct walker *k = calloc(1, sizeof *k);
@@ -146,6 +158,8 @@ int files_walk_run(const struct files_walk *w, struct im_error *err)
 	if (!k)
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	k->w = w;
+	if (w->from)
+		return walk_from(k, w->from, err);
 	if (fstat(w->root_fd, &st))
 		return im_fail_errno(err, IM_EIO, errno, "cannot stat the root of the tree");
 	int rc = w->entry(w->context, ".", &st, err);

@@ -13,6 +13,7 @@
 
 struct files_walk {
 	int root_fd; /* the root: a folder, or any other file */
+	const char *from; /* only what is below this folder; NULL: the root and all below */
 	const struct files_exclude *exclude; /* NULL: nothing */
 	/* path is relative; the root is ".". Not called for sockets. Non-zero stops. */
 	int (*entry)(void *context, const char *path, const struct stat *st, struct im_error *err);
