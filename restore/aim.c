@@ -66,6 +66,12 @@ static uint64_t need_of(const struct restore_pick *p)
 	return bytes > 0 ? (uint64_t)bytes : 0;
 }
 
+/* For the log, which may be kept in the stage while it is laid over the image: taken already once a plan is made. */
+static uint64_t need_of_log(const struct restore_job *job, const struct restore_pick *p, bool planned)
+{
+	return planned && !job->request->dry_run ? 0 : p->route.bytes;
+}
+
 int restore_check_space(struct restore_job *job, bool planned, struct im_error *err)
 {
 	for (size_t i = 0; i < job->pick_count; i++) {
@@ -87,7 +93,7 @@ int restore_check_space(struct restore_job *job, bool planned, struct im_error *
 			bytes = need_of(p);
 			if (planned && p->added)
 				engine_store_stats(job->engine, p->engine_store, &files, &bytes);
-			need += bytes;
+			need += bytes + need_of_log(job, p, planned);
 		}
 		if (need > space)
 			return im_fail(err, IM_ENOSPACE,

@@ -26,6 +26,8 @@ struct built_file {
 	_Atomic uint32_t pending; /* pieces not yet written in this window */
 	uint64_t lost_bytes, lost_first;
 	char *damage_text;
+	int (*transform)(void *context, unsigned worker, uint64_t offset, const uint8_t **data,
+	    size_t len, struct im_error *err);
 	void (*on_bytes)(
 	    void *context, unsigned worker, uint64_t offset, const uint8_t *data, size_t len);
 	int (*finish)(void *context, int fd, int parent_fd, const char *name, struct im_error *err);

@@ -57,6 +57,8 @@ static int check_one(struct restore_job *job, size_t i, const char *level, struc
 	struct im_error why = { 0 };
 	struct warm *warm = place && json_object_get(p->manifest, "file_bytes") ? warm_begin(place) : NULL;
 	json_t *manifest = json_copy(p->manifest);
+	if (route_log(&p->route))
+		json_object_set_new(manifest, "log_laid", json_true());
 	target_each_stranger(job->target, p->unit, add_elsewhere, manifest);
 	int rc = place && manifest ? ops->check(manifest, place, level, &text, &why) :
 				     im_fail(&why, IM_ENOMEM, "out of memory");

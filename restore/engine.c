@@ -57,6 +57,7 @@ void engine_free(struct engine *e)
 	free(e->stores);
 	free(e->items);
 	free(e->pieces);
+	free(e->made);
 	free(e->ids);
 	free(e->pack_seen);
 	free(e->sample);
@@ -90,8 +91,8 @@ static int make_room(
 }
 
 int engine_add(struct engine *e, const struct snapshot *snapshot, json_t *manifest,
-    const char *name, size_t unit, int root_fd, const char *path_filter, size_t *ret_store,
-    struct im_error *err)
+    const char *name, size_t unit, int root_fd, const char *path_filter,
+    const struct rebuild_log *log, size_t *ret_store, struct im_error *err)
 {
 	const char *type = json_string_value(json_object_get(manifest, "type"));
 	const struct store_ops *ops = type ? store_find(type) : NULL;
@@ -112,7 +113,8 @@ int engine_add(struct engine *e, const struct snapshot *snapshot, json_t *manife
 		.keyring = e->options.vault->keyring,
 		.path_filter = path_filter,
 		.events = e->options.store_events,
-		.root_fd = root_fd };
+		.root_fd = root_fd,
+		.log = log };
 	engine_declare_init(&s->rebuild);
 	s->engine = e;
 	s->ops = ops;
@@ -136,6 +138,9 @@ int engine_plan(struct engine *e, size_t store, struct im_error *err)
 	struct engine_store *s = e->stores[store];
 	int rc = s->ops->plan(&s->rebuild, err);
 	s->planned = true;
+	if (rc == 0 && s->rebuild.log && !s->rebuild.log_taken)
+		rc = im_fail(err, IM_EUSAGE,
+		    "this imvault cannot lay the log of a store of this type over its snapshot; --at SNAPSHOT restores without the log");
 	if (rc) {
 		s->failed = true;
 		drop_files(e, s);

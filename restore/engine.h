@@ -38,10 +38,11 @@ struct engine_stats {
 int engine_new(const struct engine_options *options, struct engine **ret, struct im_error *err);
 void engine_free(struct engine *e);
 
-/* A store to rebuild; everything is borrowed until engine_free. unit: of the target. */
+/* A store to rebuild; everything is borrowed until engine_free. unit: of the target. log: may be
+ * NULL. */
 int engine_add(struct engine *e, const struct snapshot *snapshot, json_t *manifest,
-    const char *name, size_t unit, int root_fd, const char *path_filter, size_t *ret_store,
-    struct im_error *err);
+    const char *name, size_t unit, int root_fd, const char *path_filter,
+    const struct rebuild_log *log, size_t *ret_store, struct im_error *err);
 /* Lets the store declare what it has. A failure harms this store only: its pieces are not fetched.
  */
 int engine_plan(struct engine *e, size_t store, struct im_error *err);

@@ -73,6 +73,32 @@ static bool is_aligned(const struct built_file *f, uint64_t offset, uint32_t len
 	return offset % 4096 == 0 && (len % 4096 == 0 || offset + len == f->writer.size_bytes);
 }
 
+/* Whose file it is, and whether the range lies in it. *ret NULL: not wanted. */
+static int check_range(struct engine_store *s, uint32_t file, uint64_t offset, uint32_t len,
+    struct built_file **ret, struct im_error *err)
+{
+	struct engine *e = s->engine;
+	struct built_file *f = file < e->built.count ? built_at(&e->built, file) : NULL;
+	if (!f || f->store != s->number)
+		return im_fail(err, IM_EFAIL,
+		    "store %s declared a piece of a file it did not declare", s->name);
+	if (offset > f->writer.size_bytes || len > f->writer.size_bytes - offset)
+		return im_fail(
+		    err, IM_ECORRUPT, "the map of /%s reaches beyond its end", f->writer.path);
+	*ret = f->dropped || len == 0 ? NULL : f;
+	return 0;
+}
+
+static void count_range(
+    struct engine_store *s, struct built_file *f, uint64_t offset, uint32_t len)
+{
+	f->declared_bytes += len;
+	f->writer.whole = f->declared_bytes >= f->writer.size_bytes;
+	f->writer.unaligned |= !is_aligned(f, offset, len);
+	s->bytes += len;
+	s->engine->stats.planned_bytes += len;
+}
+
 static int add_piece(struct engine_store *s, struct built_file *f, const struct engine_piece *p,
     enum entry_type type, const struct im_ref *ref, const uint8_t id[32], struct im_error *err)
 {
@@ -94,12 +120,8 @@ static int add_piece(struct engine_store *s, struct built_file *f, const struct 
 		e->stats.packs++;
 	}
 	e->piece_count++;
-	f->declared_bytes += p->len;
-	f->writer.whole = f->declared_bytes >= f->writer.size_bytes;
-	f->writer.unaligned |= !is_aligned(f, p->offset, p->len);
+	count_range(s, f, p->offset, p->len);
 	f->pending++;
-	s->bytes += p->len;
-	e->stats.planned_bytes += p->len;
 	return e->piece_count >= WINDOW_PIECES ? engine_window(e, err) : 0;
 }
 
@@ -108,19 +130,13 @@ static int declare_piece(struct rebuild *r, uint32_t file, uint64_t file_offset,
     struct im_error *err)
 {
 	struct engine_store *s = (struct engine_store *)r;
-	struct engine *e = s->engine;
-	struct built_file *f = file < e->built.count ? built_at(&e->built, file) : NULL;
-	if (!f || f->store != s->number)
-		return im_fail(err, IM_EFAIL,
-		    "store %s declared a piece of a file it did not declare", s->name);
-	if (f->dropped || len == 0)
-		return 0;
-	if (file_offset > f->writer.size_bytes || len > f->writer.size_bytes - file_offset)
-		return im_fail(
-		    err, IM_ECORRUPT, "the map of /%s reaches beyond its end", f->writer.path);
+	struct built_file *f;
+	int rc = check_range(s, file, file_offset, len, &f, err);
+	if (rc || !f)
+		return rc;
 	const struct pack_info *pack = snapshot_pack(r->snapshot, ref->pack);
 	if (!pack || skip > ref->plain || len > ref->plain - skip) {
-		built_damage(&e->built, f, file_offset, len,
+		built_damage(&s->engine->built, f, file_offset, len,
 		    pack ? "its map points outside an entry" :
 			   "its map names a pack the snapshot does not have");
 		return 0;
@@ -129,6 +145,48 @@ static int declare_piece(struct rebuild *r, uint32_t file, uint64_t file_offset,
 		.offset = file_offset, .file = file, .len = len, .skip = skip, .id = ENGINE_NO_ID
 	};
 	return add_piece(s, f, &p, type, ref, id, err);
+}
+
+static int declare_made(struct rebuild *r, uint32_t file, uint64_t file_offset, uint32_t len,
+    struct im_error *err)
+{
+	struct engine_store *s = (struct engine_store *)r;
+	struct engine *e = s->engine;
+	struct built_file *f;
+	int rc = check_range(s, file, file_offset, len, &f, err);
+	if (rc || !f)
+		return rc;
+	IM_CHECK(f->transform);
+	if (e->made_count == e->made_cap) {
+		size_t cap = e->made_cap ? 2 * e->made_cap : 256;
+		struct engine_made *grown = realloc(e->made, cap * sizeof *grown);
+		if (!grown)
+			return im_fail(err, IM_ENOMEM, "out of memory planning the restore");
+		e->made = grown;
+		e->made_cap = cap;
+	}
+	e->made[e->made_count++] =
+	    (struct engine_made){ .offset = file_offset, .file = file, .len = len };
+	count_range(s, f, file_offset, len);
+	f->pending++;
+	return e->made_count >= WINDOW_PIECES ? engine_window(e, err) : 0;
+}
+
+static int write_now(struct rebuild *r, uint32_t file, uint64_t file_offset, const void *data,
+    uint32_t len, struct im_error *err)
+{
+	struct engine_store *s = (struct engine_store *)r;
+	struct engine *e = s->engine;
+	struct built_file *f;
+	int rc = check_range(s, file, file_offset, len, &f, err);
+	if (rc || !f)
+		return rc;
+	count_range(s, f, file_offset, len);
+	if (e->options.dry_run)
+		return 0;
+	if (f->on_bytes)
+		f->on_bytes(f->context, 0, file_offset, data, len);
+	return writer_put(e->writer, &f->writer, file_offset, data, len, err);
 }
 
 /* What is not kept is synced with the whole file system. */
@@ -186,6 +244,8 @@ void engine_declare_init(struct rebuild *r)
 {
 	r->file = declare_file;
 	r->piece = declare_piece;
+	r->made = declare_made;
+	r->write = write_now;
 	r->folder = declare_folder;
 	r->damaged = declare_damage;
 }

@@ -17,6 +17,11 @@ struct engine_piece {
 };
 #define ENGINE_NO_ID UINT32_MAX
 
+struct engine_made { /* a range its file's transform makes */
+	uint64_t offset;
+	uint32_t file, len;
+};
+
 struct engine_store {
 	struct rebuild rebuild; /* first: the store kinds see only this */
 	struct engine *engine;
@@ -45,6 +50,9 @@ struct engine {
 	struct fetch_item *items;
 	struct engine_piece *pieces;
 	size_t piece_count, piece_cap;
+	struct engine_made *made; /* by stretch, while a window is fetched */
+	size_t made_count, made_cap;
+	_Atomic size_t made_next; /* the first nobody has taken */
 	uint8_t (*ids)[32];
 	size_t id_count, id_cap;
 	bool is_root;
@@ -62,6 +70,16 @@ struct engine {
 
 /* engine_declare.c: fills in the functions stores call. */
 void engine_declare_init(struct rebuild *r);
+/* engine_made.c. Makes what is due before or in a stretch (see engine_stretch). Worker threads. */
+int engine_make_due(struct engine *e, unsigned worker, uint64_t stretch, struct im_error *err);
+void engine_made_begin(struct engine *e); /* before a window is fetched */
+int engine_made_rest(struct engine *e, struct im_error *err); /* after it: the rest, on all CPUs */
+/* engine_window.c: which stretch of which large file; 0 for all small ones. */
+uint64_t engine_stretch(const struct engine *e, uint32_t file, uint64_t offset);
+/* Bytes of a file (data NULL: to be made) through its transform and check to the writer; p->skip
+ * is taken off already. */
+int engine_put(struct engine *e, unsigned worker, const struct engine_piece *p, const uint8_t *data,
+    struct im_error *err);
 /* engine_window.c: fetches (in a dry run: counts) what was declared since the last window. */
 int engine_window(struct engine *e, struct im_error *err);
 

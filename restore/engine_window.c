@@ -43,30 +43,50 @@ static int write_whole(
 	return rc;
 }
 
-static int write_piece(struct engine *e, unsigned worker, const struct engine_piece *p,
-    const uint8_t *plain, struct im_error *err)
-{
-	struct built_file *f = built_at(&e->built, p->file);
-	if (f->dropped)
-		return 0;
-	if (f->on_bytes)
-		f->on_bytes(f->context, worker, p->offset, plain + p->skip, p->len);
-	progress(e, p->len);
-	/* made is the only piece's to read: with more of them another thread may be making the
-	 * file. */
-	bool whole = !f->finish && p->len == f->writer.size_bytes && f->pending == 1 &&
-	    !f->writer.made;
-	int rc = whole ? write_whole(e, f, plain + p->skip, p->len, err) :
-	                 writer_put(e->writer, &f->writer, p->offset, plain + p->skip, p->len, err);
-	atomic_fetch_sub(&f->pending, 1);
-	return rc;
-}
-
 static void lose(struct engine *e, const struct engine_piece *p, const char *text)
 {
 	struct built_file *f = built_at(&e->built, p->file);
 	built_damage(&e->built, f, p->offset, p->len, text);
 	atomic_fetch_sub(&f->pending, 1);
+}
+
+int engine_put(struct engine *e, unsigned worker, const struct engine_piece *p, const uint8_t *data,
+    struct im_error *err)
+{
+	struct built_file *f = built_at(&e->built, p->file);
+	if (f->dropped)
+		return 0;
+	if (f->transform) {
+		struct im_error why = { 0 };
+		int rc = f->transform(f->context, worker, p->offset, &data, p->len, &why);
+		if (rc == IM_ECORRUPT) {
+			lose(e, p, why.text);
+			return 0;
+		}
+		if (rc)
+			return im_fail(err, rc, "%s", why.text);
+	}
+	if (f->on_bytes)
+		f->on_bytes(f->context, worker, p->offset, data, p->len);
+	progress(e, p->len);
+	/* made is the only piece's to read: with more of them another thread may be making the
+	 * file. */
+	bool whole = !f->finish && p->len == f->writer.size_bytes && f->pending == 1 &&
+	    !f->writer.made;
+	int rc = whole ? write_whole(e, f, data, p->len, err) :
+	                 writer_put(e->writer, &f->writer, p->offset, data, p->len, err);
+	atomic_fetch_sub(&f->pending, 1);
+	return rc;
+}
+
+/* What must be made in the same stretch first: its blocks then fill up together. */
+static int write_piece(struct engine *e, unsigned worker, const struct engine_piece *p,
+    const uint8_t *plain, struct im_error *err)
+{
+	int rc = e->made_count ?
+	    engine_make_due(e, worker, engine_stretch(e, p->file, p->offset), err) :
+	    0;
+	return rc ? rc : engine_put(e, worker, p, plain + p->skip, err);
 }
 
 static int sink(void *context, unsigned worker, const struct fetch_item *items, size_t count,
@@ -151,13 +171,18 @@ static void add_stats(struct fetch_stats *sum, const struct fetch_stats *s)
 	sum->sink_us += s->sink_us;
 }
 
-/* Which stretch of which large file; 0 for all small ones, which are taken as they lie in packs. */
+/* Small files are taken as they lie in packs. */
+uint64_t engine_stretch(const struct engine *e, uint32_t file, uint64_t offset)
+{
+	if (built_at(&e->built, file)->writer.size_bytes < STRETCH_BYTES)
+		return 0;
+	return ((uint64_t)file << 32 | offset / STRETCH_BYTES) + 1;
+}
+
 static uint64_t stretch_of(const struct engine *e, const struct fetch_item *item)
 {
 	const struct engine_piece *p = &e->pieces[item->tag];
-	if (built_at((struct built *)&e->built, p->file)->writer.size_bytes < STRETCH_BYTES)
-		return 0;
-	return ((uint64_t)p->file << 32 | p->offset / STRETCH_BYTES) + 1;
+	return engine_stretch(e, p->file, p->offset);
 }
 
 static int compare_stretches(const void *a, const void *b, void *engine)
@@ -176,7 +201,10 @@ static int fetch_window(struct engine *e, struct im_error *err)
 		.sink = sink, .damage = on_damage, .context = e };
 	struct fetch_stats stats = { 0 };
 	struct im_error fetching = { 0 }, writing = { 0 };
-	int rc = fetch_run(e->options.fetcher, &plan, &stats, &fetching);
+	engine_made_begin(e);
+	int rc = e->piece_count ? fetch_run(e->options.fetcher, &plan, &stats, &fetching) : 0;
+	if (rc == 0)
+		rc = engine_made_rest(e, &fetching);
 	int rc_write = writer_drain(e->writer, &writing);
 	add_stats(&e->stats.fetch, &stats);
 	if (rc_write) /* the cause; fetching then only reports that it was stopped */
@@ -199,9 +227,11 @@ int engine_window(struct engine *e, struct im_error *err)
 	tell_first_window(e);
 	int64_t start = im_monotonic_us();
 	int rc = im_interrupt_check(err);
-	if (rc == 0 && e->piece_count)
+	if (rc == 0 && (e->piece_count || e->made_count))
 		rc = e->options.dry_run ? count_window(e, err) : fetch_window(e, err);
-	e->piece_count = e->id_count = 0;
+	else if (rc == 0 && e->writer) /* what stores wrote while they planned */
+		rc = writer_drain(e->writer, err);
+	e->piece_count = e->id_count = e->made_count = 0;
 	e->stats.fetch_us += (uint64_t)(im_monotonic_us() - start);
 	return rc;
 }

@@ -6,13 +6,17 @@
 #define IM_RESTORE_INTERNAL_H
 
 #include "restore/engine.h"
+#include "restore/history.h"
 #include "restore/restore.h"
+#include "restore/route.h"
 #include "restore/target.h"
 
 struct restore_pick { /* a store to restore; row i of the result's stores */
 	const char *name, *type, *path; /* borrowed from the snapshot */
-	const struct snapshot *snapshot;
-	struct snapshot *older;  /* owned: where it comes from, if not from the chosen snapshot */
+	const struct snapshot *snapshot; /* where its image comes from */
+	struct restore_route route; /* with a log, or from an older snapshot */
+	struct route_lost lost;
+	bool late;               /* it comes from an older snapshot and no log makes up for that */
 	json_t *manifest;        /* borrowed; NULL: not to be had */
 	const char *path_filter; /* strictly below the store's path, or NULL */
 	const char *unit_path;
@@ -24,7 +28,11 @@ struct restore_pick { /* a store to restore; row i of the result's stores */
 struct restore_job {
 	const struct restore_request *request;
 	struct restore_result *result;
-	struct snapshot *snapshot;
+	struct history history;
+	size_t main;                /* of the history: the snapshot below */
+	struct snapshot *snapshot;  /* the newest that counts; owned by the history or: */
+	struct snapshot *named;     /* asked for by its name: no log */
+	int64_t until_ms;           /* what was asked for; ROUTE_LATEST */
 	struct restore_pick *picks;
 	size_t pick_count;
 	struct fetcher *fetcher;
@@ -38,9 +46,16 @@ struct restore_job {
 	bool bad;  /* something is missing, damaged or different: the service is not started */
 };
 
-/* pick.c: the snapshot, then the stores that are wanted, outermost paths first. */
+/* choose.c: the snapshot to begin with. */
 int restore_choose(struct restore_job *job, struct im_error *err);
+/* Is the store asked for? */
+bool restore_is_named(const struct restore_request *q, const char *name);
+/* pick.c: the stores that are wanted, outermost paths first. */
 int restore_pick_stores(struct restore_job *job, struct im_error *err);
+/* way.c: the way each of them comes back, which may begin at another snapshot. */
+int restore_find_way(struct restore_job *job, struct restore_pick *p, const char *reason, struct im_error *err);
+/* After a store's plan failed with IM_EGAP: another way for it, without the segment that cannot be had. */
+int restore_rethink(struct restore_job *job, size_t pick, bool *ret_again, struct im_error *err);
 
 /* aim.c: units of the target; then, before and after the plan is known, the room for them. */
 int restore_aim(struct restore_job *job, struct im_error *err);
@@ -58,6 +73,8 @@ void restore_phase_begin(struct restore_job *job, const char *name);
 struct restore_phase *restore_phase_add(
     struct restore_job *job, const char *name, int64_t us, uint64_t bytes);
 int restore_add_rows(struct restore_job *job, struct im_error *err);
+/* The pick's way into its row, and what all of them reach. */
+int restore_tell_way(struct restore_job *job, size_t pick, struct im_error *err);
 void restore_row(struct restore_job *job, size_t pick, const char *status, const char *text);
 void restore_report_damage(struct restore_job *job, size_t pick);
 void restore_forecast(struct restore_job *job);

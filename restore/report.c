@@ -66,6 +66,39 @@ struct restore_phase *restore_phase_add(
 	return p;
 }
 
+/* The instant at which everything is there. */
+static void tell_reached(struct restore_job *job)
+{
+	struct restore_result *r = job->result;
+	int64_t reached_ms = INT64_MAX;
+	for (size_t i = 0; i < job->pick_count; i++)
+		if (job->picks[i].route.snapshot && job->picks[i].route.reached_ms < reached_ms)
+			reached_ms = job->picks[i].route.reached_ms;
+	r->instant_reached_ms = reached_ms == INT64_MAX ? job->snapshot->time_ms : reached_ms;
+	r->rpo_ms = job->start_wall_ms > r->instant_reached_ms ?
+	    job->start_wall_ms - r->instant_reached_ms :
+	    0;
+}
+
+int restore_tell_way(struct restore_job *job, size_t pick, struct im_error *err)
+{
+	const struct restore_route *way = &job->picks[pick].route;
+	struct restore_store *row = &job->result->stores[pick];
+	tell_reached(job);
+	free(row->stopped);
+	row->stopped = NULL;
+	row->seq = way->snapshot ? way->snapshot->seq : 0;
+	row->instant_reached_ms = way->reached_ms;
+	row->has_log = way->has_log;
+	memcpy(row->log_epoch, way->epoch, sizeof row->log_epoch);
+	row->log_after = way->after;
+	row->log_until = way->until;
+	row->log_segments = way->segments;
+	row->log_bytes = way->bytes;
+	row->stopped = way->stopped ? strdup(way->stopped) : NULL;
+	return way->stopped && !row->stopped ? im_fail(err, IM_ENOMEM, "out of memory") : 0;
+}
+
 int restore_add_rows(struct restore_job *job, struct im_error *err)
 {
 	struct restore_result *r = job->result;
@@ -82,6 +115,9 @@ int restore_add_rows(struct restore_job *job, struct im_error *err)
 					      strdup(p->unit_path) };
 		if (!row->name || !row->type || !row->path)
 			return im_fail(err, IM_ENOMEM, "out of memory");
+		int rc = restore_tell_way(job, i, err);
+		if (rc)
+			return rc;
 	}
 	return 0;
 }
@@ -127,7 +163,7 @@ void restore_report_damage(struct restore_job *job, size_t pick)
 }
 
 /* Rough figures for the steps a sample cannot show; measured on a small two-core machine. */
-enum { FILE_US = 60, SYNC_MS = 300, CHECK_BYTES_PER_MS = 700000 };
+enum { FILE_US = 60, SYNC_MS = 300, CHECK_BYTES_PER_MS = 700000, LOG_BYTES_PER_MS = 250000 };
 
 void restore_forecast(struct restore_job *job)
 {
@@ -142,6 +178,8 @@ void restore_forecast(struct restore_job *job)
 	/* writing runs beside decoding but takes its share of the processors */
 	double ms = (double)stats.planned_bytes * 1000 / plain_rate * 1.4 +
 	    (double)stats.files * FILE_US / 1000 + SYNC_MS;
+	for (size_t i = 0; i < r->store_count; i++)
+		ms += (double)r->stores[i].log_bytes / LOG_BYTES_PER_MS;
 	const char *level = job->request->check_level;
 	if (!level || strcmp(level, "none") != 0)
 		for (size_t i = 0; i < r->store_count; i++)

@@ -33,6 +33,10 @@ static void take_figures(struct restore_job *job)
 			engine_store_stats(job->engine, job->picks[i].engine_store,
 			    &r->stores[i].files, &r->stores[i].bytes);
 		r->files += r->stores[i].files;
+		r->bytes_to_read += r->stores[i].log_bytes;
+		r->bytes_read += job->picks[i].added && !job->request->dry_run ?
+		    r->stores[i].log_bytes :
+		    0;
 	}
 }
 
@@ -99,21 +103,42 @@ static int fail_store(struct restore_job *job, size_t i, const struct im_error *
 	return 0;
 }
 
+static int plan_way(struct restore_job *job, size_t i, struct im_error *why)
+{
+	struct restore_pick *p = &job->picks[i];
+	struct im_error ignored = { 0 };
+	int root_fd = job->request->dry_run ? -1 : target_root_fd(job->target, p->unit);
+	int rc = engine_add(job->engine, p->snapshot, p->manifest, p->name, p->unit, root_fd,
+	    p->path_filter, route_log(&p->route), &p->engine_store, why);
+	if (rc)
+		return rc;
+	p->planned = p->added = true;
+	rc = engine_plan(job->engine, p->engine_store, why);
+	if (rc == IM_EGAP) {
+		engine_finish(job->engine, p->engine_store, true, &ignored);
+		p->planned = p->added = false;
+	}
+	return rc;
+}
+
 static int plan_store(struct restore_job *job, size_t i, struct im_error *err)
 {
 	struct restore_pick *p = &job->picks[i];
 	struct im_error why = { 0 };
-	if (!p->manifest)
-		return 0;
-	int root_fd = job->request->dry_run ? -1 : target_root_fd(job->target, p->unit);
-	int rc = engine_add(job->engine, p->snapshot, p->manifest, p->name, p->unit, root_fd,
-	    p->path_filter, &p->engine_store, &why);
-	if (rc == 0) {
-		p->planned = p->added = true;
-		rc = engine_plan(job->engine, p->engine_store, &why);
+	bool again = true;
+	int rc = 0;
+	while (again && p->manifest) {
+		im_error_clear(&why);
+		rc = plan_way(job, i, &why);
+		again = false;
+		if (rc == IM_EGAP) {
+			int fatal = restore_rethink(job, i, &again, err);
+			if (fatal)
+				return fatal;
+		}
 	}
-	if (rc && is_local(rc))
-		return fail_store(job, i, &why);
+	if (rc && (is_local(rc) || rc == IM_EGAP))
+		return p->failed ? 0 : fail_store(job, i, &why);
 	return rc ? im_fail(err, rc, "store %s: %s", p->name, why.text) : 0;
 }
 
@@ -209,7 +234,7 @@ static int publish(struct restore_job *job, struct im_error *err)
 		if (!target_is_published(job->target, p->unit))
 			fail_store(job, i, &why);
 		else
-			restore_row(job, i, p->older ? "older" : "ok", NULL);
+			restore_row(job, i, p->late ? "older" : "ok", NULL);
 	}
 	bool fatal = rc && (!is_local(rc) || (!any && rc != IM_ECORRUPT));
 	return fatal ? im_fail(err, rc, "%s", why.text) : 0;
@@ -325,7 +350,7 @@ static int plan_only(struct restore_job *job, struct im_error *err)
 	for (size_t i = 0; i < job->pick_count; i++) {
 		if (!job->picks[i].failed)
 			restore_row(job, i, "planned",
-			    job->picks[i].older ? "from an older snapshot" : NULL);
+			    job->picks[i].late ? "from an older snapshot" : NULL);
 		if (job->picks[i].planned) {
 			struct im_error why = { 0 };
 			engine_finish(job->engine, job->picks[i].engine_store, true, &why);
@@ -384,6 +409,12 @@ static int run(struct restore_job *job, struct im_error *err)
 	return q->dry_run ? plan_only(job, err) : rebuild(job, err);
 }
 
+static void pick_clear(struct restore_pick *p)
+{
+	route_clear(&p->route);
+	route_lost_clear(&p->lost);
+}
+
 static void job_clear(struct restore_job *job, int rc)
 {
 	struct im_error ignored = { 0 };
@@ -397,9 +428,10 @@ static void job_clear(struct restore_job *job, int rc)
 	target_free(job->target);
 	fetcher_free(job->fetcher);
 	for (size_t i = 0; i < job->pick_count; i++)
-		snapshot_free(job->picks[i].older);
+		pick_clear(&job->picks[i]);
 	free(job->picks);
-	snapshot_free(job->snapshot);
+	snapshot_free(job->named);
+	history_clear(&job->history);
 }
 
 int restore_run(
@@ -423,6 +455,7 @@ void restore_result_clear(struct restore_result *r)
 		free(s->type);
 		free(s->path);
 		free(s->text);
+		free(s->stopped);
 		free(s->moved_aside);
 		free(s->in_the_way);
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Restore: rebuilds a node's stores from one snapshot and keeps the clock. Everything is built in
+ * Restore: rebuilds a node's stores from snapshots and the logs behind them and keeps the clock. Everything is built in
  * a hidden folder beside its destination (".NAME.imvault-partial") and gets its final name only
  * when it is whole; what stood there before is moved aside, never deleted. Damage harms only the
  * files it covers: they keep what could be read under NAME.imvault-damaged, all others are
@@ -29,7 +29,8 @@ struct restore_events { /* each may be NULL; progress comes from any thread */
 struct restore_request {
 	struct vault *vault;      /* opened with a restore key */
 	const char *node;         /* NULL: the vault's only node */
-	const char *at;           /* NULL: "latest"; see snapshot_choose */
+	const char *at;           /* NULL or "latest"; an instant (RFC 3339): as near to it as snapshots and
+				     logs reach; else a snapshot (see snapshot_choose), without log */
 	const char *const *stores; /* names, NULL-terminated; NULL: all */
 	const char *path;         /* absolute original path: only it and what is below; NULL: all */
 	const char
@@ -63,6 +64,13 @@ struct restore_store {
 	char *text;         /* what the check proved, or what went wrong; may be NULL */
 	uint64_t files, bytes;
 	uint64_t bytes_free; /* dry run: free on its file system */
+	uint64_t seq;       /* the snapshot its image comes from */
+	int64_t instant_reached_ms; /* everything acknowledged before it is there */
+	bool has_log;       /* its image has a place in a log: */
+	char log_epoch[LOG_EPOCH_CHARS + 1];
+	uint32_t log_after, log_until; /* points: the image's, and the one it is restored to */
+	uint64_t log_segments, log_bytes; /* laid over the image */
+	char *stopped;      /* why it goes no further than that, or NULL */
 	char *moved_aside;  /* where the old one went, or NULL */
 	char *in_the_way;   /* dry run: the first path that would be moved aside, or NULL */
 };
@@ -74,9 +82,9 @@ struct restore_damage {
 
 struct restore_result {
 	char *node;
-	char *snapshot;   /* "SSSSSSSS-HHHHHHHHHHHHHHHH" */
+	char *snapshot;   /* "SSSSSSSS-HHHHHHHHHHHHHHHH": the newest one used */
 	uint64_t seq;
-	int64_t instant_reached_ms; /* wall clock, since 1970 */
+	int64_t instant_reached_ms; /* wall clock, since 1970: the smallest of the stores' */
 	int64_t rpo_ms;             /* from that instant to the start of this restore */
 	int64_t service_ready_ms, data_complete_ms; /* since start_us; -1: not reached */
 	int64_t rto_ms;             /* 0: no target known */
@@ -98,7 +106,8 @@ struct restore_result {
  * Does it. ret is filled as far as things went, also on failure; clear it in every case. Codes:
  * IM_EUSAGE (target not empty, unknown store), IM_ENOTFOUND, IM_EKEY, IM_ENOSPACE (before anything
  * is written where it can be known), IM_ECORRUPT (damage; all else is restored), IM_EDIFFERENT (a
- * check failed), IM_EPARTIAL (a store is missing or came from an older snapshot), IM_EFAIL (the
+ * check failed), IM_EPARTIAL (a store is missing, or is older than it should be: its image had to come
+ * from an older snapshot, or a gap in its log lies before the instant asked for), IM_EFAIL (the
  * command failed), IM_EMISSED (all is fine but the target was missed).
  */
 int restore_run(
