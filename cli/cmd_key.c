@@ -5,8 +5,11 @@
  * worst, never a key nobody holds.
  */
 #include "base/cleanup.h"
+#include "base/file.h"
+#include "base/interrupt.h"
 #include "cli/output.h"
 #include "cli/passphrase.h"
+#include "vault/log.h"
 #include "vault/snapshot.h"
 
 #include <stdio.h>
@@ -155,11 +158,10 @@ static int find_key(struct cli *cli, const char *text, const struct key_entry **
 }
 
 /* The last snapshot of each node that a node key signed: these stay trusted after its revocation. */
-static int find_lasts(struct cli *cli, const struct key_entry *key, char **ret, struct im_error *err)
+static int find_last_snapshots(struct cli *cli, const struct key_entry *key, json_t *lasts, struct im_error *err)
 {
 	struct snapshot_list list = { 0 };
 	int rc = snapshot_list(cli->vault->storage, NULL, &list, err);
-	json_t *lasts = json_object();
 	for (size_t i = list.count; rc == 0 && i-- > 0;) {
 		struct snapshot *s = NULL;
 		if (json_object_get(lasts, list.items[i].node) ||
@@ -170,8 +172,97 @@ static int find_lasts(struct cli *cli, const struct key_entry *key, char **ret, 
 		snapshot_free(s);
 	}
 	snapshot_list_clear(&list);
+	return rc;
+}
+
+static int collect_node(void *context, const char *object, uint64_t size_bytes)
+{
+	json_t *nodes = context;
+	const char *node = object + strlen("logs/"), *end = strchr(node, '/');
+	(void)size_bytes;
+	if (end && end - node <= 64) {
+		char name[65] = "";
+		memcpy(name, node, (size_t)(end - node));
+		json_object_set_new(nodes, name, json_null());
+	}
+	return 0;
+}
+
+/* The head of the object alone tells whether it is worth reading. What is damaged is not signed by anybody. */
+static int signed_by(struct cli *cli, const char *node, const struct log_name *n, const struct key_entry *key, bool *ret, struct im_error *err)
+{
+	uint8_t head[RECORD_SIGNER_AT + 8];
+	struct log_segment *s = NULL;
+	struct im_error why = { 0 };
+	int rc = storage_read(cli->vault->storage, n->object, 0, head, sizeof head, &why);
+	bool claims = rc == 0 && memcmp(head + RECORD_SIGNER_AT, key->id, 8) == 0;
+	if (claims)
+		rc = log_read(cli->vault->storage, cli->vault->keyring, node, n, &s, &why);
+	log_segment_free(s);
+	*ret = claims && rc == 0;
+	return rc == 0 || rc == IM_ECORRUPT || rc == IM_ENOTFOUND ? 0 : im_fail(err, (enum im_code)rc, "%s", why.text);
+}
+
+static int by_last(const void *a, const void *b)
+{
+	uint32_t x = (*(const struct log_name *const *)a)->last, y = (*(const struct log_name *const *)b)->last;
+	return (x > y) - (x < y);
+}
+
+/* Of one epoch, from its end back to what the key signed last. */
+static int find_last_point(struct cli *cli, const struct key_entry *key, const char *node, const struct log_name *items, size_t count,
+    json_t *lasts, struct im_error *err)
+{
+	auto_free const struct log_name **rows = calloc(count, sizeof *rows);
+	auto_free char *name = im_format("%s/%s/%s", node, items->store, items->epoch);
+	if (!rows || !name)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	for (size_t i = 0; i < count; i++)
+		rows[i] = &items[i];
+	qsort(rows, count, sizeof *rows, by_last);
+	for (size_t i = count; i-- > 0;) {
+		bool is_its = false;
+		int rc = im_interrupt_check(err);
+		if (rc == 0)
+			rc = signed_by(cli, node, rows[i], key, &is_its, err);
+		if (rc)
+			return rc;
+		if (is_its) {
+			output_integer(lasts, name, rows[i]->last);
+			break;
+		}
+	}
+	return 0;
+}
+
+/* The last point of each epoch of the log likewise. */
+static int find_last_points(struct cli *cli, const struct key_entry *key, const char *node, json_t *lasts, struct im_error *err)
+{
+	struct log_list list = { 0 };
+	int rc = log_list(cli->vault->storage, node, NULL, NULL, 0, &list, err);
+	for (size_t i = 0, end; i < list.count && rc == 0; i = end) {
+		const struct log_name *n = &list.items[i];
+		for (end = i + 1; end < list.count && !strcmp(list.items[end].store, n->store) && !strcmp(list.items[end].epoch, n->epoch);)
+			end++;
+		rc = find_last_point(cli, key, node, n, end - i, lasts, err);
+	}
+	log_list_clear(&list);
+	return rc;
+}
+
+static int find_lasts(struct cli *cli, const struct key_entry *key, char **ret, struct im_error *err)
+{
+	json_t *lasts = json_object(), *nodes = json_object(), *ignored;
+	const char *node;
+	int rc = lasts && nodes ? find_last_snapshots(cli, key, lasts, err) : im_fail(err, IM_ENOMEM, "out of memory");
+	if (rc == 0)
+		rc = storage_list(cli->vault->storage, "logs/", collect_node, nodes, err);
+	json_object_foreach(nodes, node, ignored)
+		if (rc == 0 && im_name_valid(node) && (!key->node || strcmp(key->node, node) == 0))
+			rc = find_last_points(cli, key, node, lasts, err);
 	if (rc == 0 && !(*ret = json_dumps(lasts, JSON_COMPACT)))
 		rc = im_fail(err, IM_ENOMEM, "out of memory");
+	json_decref(nodes);
 	json_decref(lasts);
 	return rc;
 }

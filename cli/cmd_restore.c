@@ -23,8 +23,9 @@ static const char help[] =
     "\n"
     "  imvault restore --vault URL --key FILE [--node NAME] [OPTION...]\n"
     "\n"
-    "  --at WHEN     latest (default), a snapshot's number or name, or a time such as\n"
-    "                2026-11-23T00:50:54Z: the newest snapshot not later than that\n"
+    "  --at WHEN     latest (default): the newest snapshot and the log behind it; a time\n"
+    "                such as 2026-11-23T00:50:54.250Z: as near to it as snapshots and log\n"
+    "                reach; or a snapshot's number or name: exactly that, without log\n"
     "  --store NAME  only this store (may be repeated)\n"
     "  --path PATH   only this file or folder, by its original absolute path\n"
     "  --to DIR      below DIR instead of at the original paths\n"
@@ -46,18 +47,33 @@ static void on_warn(void *context, const char *text)
 	output_problem("%s", text);
 }
 
+/* " + 12 segments, 3.4 MB of log", or "". */
+static void format_log(char *ret, size_t size, const struct restore_result *r)
+{
+	uint64_t segments = 0, bytes = 0;
+	char text[24];
+	for (size_t i = 0; i < r->store_count; i++) {
+		segments += r->stores[i].log_segments;
+		bytes += r->stores[i].log_bytes;
+	}
+	*ret = 0;
+	if (segments)
+		snprintf(ret, size, " + %" PRIu64 " segment%s, %s of log", segments, segments == 1 ? "" : "s", im_bytes_format(text, sizeof text, bytes));
+}
+
 static void say_plan(const struct cli *cli, const struct restore_result *r)
 {
-	char read[24], write[24], instant[IM_INSTANT_BYTES], age[40];
+	char read[24], write[24], instant[IM_INSTANT_BYTES], age[40], log[80];
 	im_bytes_format(write, sizeof write, r->bytes_to_write);
 	im_instant_format(instant, r->instant_reached_ms);
 	im_duration_format(age, sizeof age, r->rpo_ms);
+	format_log(log, sizeof log, r);
 	if (r->bytes_to_read)
-		output_line(cli, "plan: node %s, snapshot %" PRIu64 " (%s, %s old): read %s from %" PRIu64 " packs, write %s in %" PRIu64
-		    " file%s", r->node, r->seq, instant, age, im_bytes_format(read, sizeof read, r->bytes_to_read), r->packs,
-		    write, r->files, r->files == 1 ? "" : "s");
+		output_line(cli, "plan: node %s, snapshot %" PRIu64 "%s (%s, %s old): read %s from %" PRIu64 " packs%s, write %s in %" PRIu64
+		    " file%s", r->node, r->seq, log, instant, age, im_bytes_format(read, sizeof read, r->bytes_to_read), r->packs,
+		    *log ? " and the log" : "", write, r->files, r->files == 1 ? "" : "s");
 	else
-		output_line(cli, "plan: node %s, snapshot %" PRIu64 " (%s, %s old): write about %s", r->node, r->seq, instant, age, write);
+		output_line(cli, "plan: node %s, snapshot %" PRIu64 "%s (%s, %s old): write about %s", r->node, r->seq, log, instant, age, write);
 }
 
 /* Flushed: whoever watches a pipe or a log wants it now, not at the end. */
@@ -94,6 +110,17 @@ static void clocks_json(json_t *j, const struct restore_result *r)
 	}
 }
 
+static void log_json(json_t *row, const struct restore_store *s)
+{
+	json_t *log = json_object();
+	output_text(log, "epoch", s->log_epoch);
+	output_integer(log, "after", s->log_after);
+	output_integer(log, "until", s->log_until);
+	output_integer(log, "segments", (int64_t)s->log_segments);
+	output_integer(log, "bytes", (int64_t)s->log_bytes);
+	json_object_set_new(row, "log", log);
+}
+
 static void store_json(json_t *row, const struct restore_store *s)
 {
 	output_text(row, "name", s->name);
@@ -105,6 +132,14 @@ static void store_json(json_t *row, const struct restore_store *s)
 	output_integer(row, "bytes", (int64_t)s->bytes);
 	output_text(row, "moved_aside", s->moved_aside);
 	output_text(row, "in_the_way", s->in_the_way);
+	if (!s->seq)
+		return;
+	output_integer(row, "seq", (int64_t)s->seq);
+	output_instant(row, "instant_reached", s->instant_reached_ms);
+	output_integer(row, "instant_reached_ms", s->instant_reached_ms);
+	output_text(row, "stopped", s->stopped);
+	if (s->has_log)
+		log_json(row, s);
 }
 
 static void result_json(json_t *j, const struct restore_result *r)
@@ -114,6 +149,7 @@ static void result_json(json_t *j, const struct restore_result *r)
 	if (r->snapshot) {
 		output_integer(j, "seq", (int64_t)r->seq);
 		output_instant(j, "instant_reached", r->instant_reached_ms);
+		output_integer(j, "instant_reached_ms", r->instant_reached_ms);
 		clocks_json(j, r);
 	}
 	output_integer(j, "bytes_to_read", (int64_t)r->bytes_to_read);
@@ -137,6 +173,18 @@ static void result_json(json_t *j, const struct restore_result *r)
 		output_item(j, "warnings", r->warnings[i]);
 }
 
+/* Where a store comes from, unless that goes without saying. */
+static void say_way(const struct cli *cli, const struct restore_result *r, const struct restore_store *s)
+{
+	char size[24], instant[IM_INSTANT_BYTES], log[120] = "";
+	if (!s->has_log && s->seq == r->seq && s->instant_reached_ms == r->instant_reached_ms)
+		return;
+	if (s->has_log)
+		snprintf(log, sizeof log, " + %" PRIu64 " segment%s, %s of log", s->log_segments, s->log_segments == 1 ? "" : "s",
+		    im_bytes_format(size, sizeof size, s->log_bytes));
+	output_line(cli, "  %-14s as of %s: snapshot %" PRIu64 "%s", "", im_instant_format(instant, s->instant_reached_ms), s->seq, log);
+}
+
 static void say_stores(const struct cli *cli, const struct restore_result *r)
 {
 	for (size_t i = 0; i < r->store_count; i++) {
@@ -144,6 +192,8 @@ static void say_stores(const struct cli *cli, const struct restore_result *r)
 		char size[24];
 		output_line(cli, "  %-14s %-9s %8s  %s%s%s", s->name, s->status ? s->status : "", im_bytes_format(size, sizeof size, s->bytes),
 		    s->path ? s->path : "", s->text ? ": " : "", s->text ? s->text : "");
+		if (s->seq)
+			say_way(cli, r, s);
 		if (s->moved_aside)
 			output_line(cli, "  %-14s what was there is now %s", "", s->moved_aside);
 		if (s->in_the_way)
@@ -207,7 +257,7 @@ static const char *verdict_word(int rc)
 
 static void say_verdict(const struct cli *cli, const struct restore_result *r, int rc)
 {
-	char instant[IM_INSTANT_BYTES], ready[60] = "", complete[60] = "", target[80] = "", t[40];
+	char instant[IM_INSTANT_BYTES], ready[60] = "", complete[60] = "", target[80] = "", log[80], t[40];
 	if (r->service_ready_ms >= 0)
 		snprintf(ready, sizeof ready, "  service ready %s", im_duration_format(t, sizeof t, r->service_ready_ms));
 	if (r->data_complete_ms >= 0)
@@ -216,8 +266,12 @@ static void say_verdict(const struct cli *cli, const struct restore_result *r, i
 		format_target(t, sizeof t, r->rto_ms);
 		snprintf(target, sizeof target, "  target %s: %s", t, r->rto_met ? "MET" : "MISSED");
 	}
-	output_line(cli, "%s  %s to %s (snapshot %" PRIu64 ")%s%s%s", verdict_word(rc), r->node,
-	    im_instant_format(instant, r->instant_reached_ms), r->seq, ready, complete, target);
+	im_instant_format(instant, r->instant_reached_ms);
+	if (r->data_complete_ms >= 0)
+		output_line(cli, "recovered to %s (everything acknowledged before it is there); %s before this restore began", instant,
+		    im_duration_format(t, sizeof t, r->rpo_ms));
+	format_log(log, sizeof log, r);
+	output_line(cli, "%s  %s to %s (snapshot %" PRIu64 "%s)%s%s%s", verdict_word(rc), r->node, instant, r->seq, log, ready, complete, target);
 }
 
 static void say_forecast(const struct cli *cli, const struct restore_result *r)

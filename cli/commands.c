@@ -6,11 +6,11 @@
 
 #include <string.h>
 
-const struct command *const commands_table[] = { &cmd_init, &cmd_backup, &cmd_list, &cmd_restore, &cmd_verify, &cmd_export,
+const struct command *const commands_table[] = { &cmd_init, &cmd_backup, &cmd_follow, &cmd_list, &cmd_restore, &cmd_verify, &cmd_export,
 	&cmd_key, &cmd_status, NULL };
 
 /* Named in the documentation's outlook; people will try them. */
-static const char *const later[] = { "follow", "drill", "report", "metrics", "prune", "runbook" };
+static const char *const later[] = { "drill", "report", "metrics", "prune", "runbook" };
 
 const struct command *commands_find(const char *name)
 {
@@ -45,6 +45,7 @@ const char *commands_help(void)
 	    "\n"
 	    "  init      make a vault, its restore key and a node key\n"
 	    "  backup    take one incremental snapshot of this node (for cron)\n"
+	    "  follow    keep shipping the log (a service; --once for cron)\n"
 	    "  list      what snapshots there are\n"
 	    "  restore   rebuild the node, a store or a path, and time it\n"
 	    "  verify    check the vault; --read: every byte\n"

@@ -43,6 +43,7 @@ static const struct {
 	[OPTION_ROLE] = { "role", required_argument, 0 },
 	[OPTION_NAME] = { "name", required_argument, 0 },
 	[OPTION_OUT] = { "out", required_argument, 0 },
+	[OPTION_ONCE] = { "once", no_argument, 0 },
 	[OPTION_NEW_PASSPHRASE_FILE] = { "new-passphrase-file", required_argument, 0 },
 };
 
@@ -117,6 +118,7 @@ static bool *flag_field(struct options *o, enum option_id id)
 	case OPTION_FULL: return &o->full;
 	case OPTION_OVERWRITE: return &o->overwrite;
 	case OPTION_DRY_RUN: return &o->dry_run;
+	case OPTION_ONCE: return &o->once;
 	default: return NULL;
 	}
 }

@@ -115,7 +115,8 @@ static char *object_name(const char *node, const char *store, const struct log_s
 struct listing {
 	struct log_list list;
 	size_t cap;
-	size_t seen; /* names, whether segments or not */
+	size_t seen;   /* names, whether segments or not */
+	uint32_t last; /* the furthest point of all */
 	struct im_error *err;
 };
 
@@ -138,6 +139,7 @@ static int take_name(void *context, const char *object, uint64_t size_bytes)
 		l->cap = cap;
 	}
 	l->list.items[l->list.count++] = n;
+	l->last = n.last > l->last ? n.last : l->last;
 	return 0;
 }
 
@@ -156,8 +158,8 @@ static int by_name(const void *a, const void *b)
 	return c ? c : strcmp(x->hash_prefix, y->hash_prefix);
 }
 
-/* Folder by folder from the one that holds `from`: an epoch's points have no holes of a whole folder,
- * but one segment may reach over several. */
+/* Folder by folder from the one that holds `from`, to the first without names. If a segment reaches
+ * into or over that one (it is coarse, and its fine ones are gone), more may follow: then everything is listed. */
 static int list_shards(struct storage *s, const char *prefix, uint32_t from, struct listing *l, struct im_error *err)
 {
 	for (uint32_t shard = from >> SHARD_SHIFT; shard <= UINT32_MAX >> SHARD_SHIFT; shard++) {
@@ -166,8 +168,13 @@ static int list_shards(struct storage *s, const char *prefix, uint32_t from, str
 		int rc = folder ? storage_list(s, folder, take_name, l, err) : im_fail(err, IM_ENOMEM, "out of memory");
 		if (rc)
 			return rc;
-		if (l->seen == before && shard != from >> SHARD_SHIFT)
+		if (l->seen != before || shard == from >> SHARD_SHIFT)
+			continue;
+		if (shard > l->last >> SHARD_SHIFT)
 			return 0;
+		log_list_clear(&l->list);
+		l->cap = 0;
+		return storage_list(s, prefix, take_name, l, err);
 	}
 	return 0;
 }
@@ -218,10 +225,10 @@ static bool read_points(const json_t *meta, struct log_segment *s)
 		return false;
 	s->point_count = count;
 	for (size_t i = 0; i < count; i++) {
-		const json_t *pair = json_array_get(list, i);
-		json_int_t complete = json_integer_value(json_array_get(pair, 0)), latest = json_integer_value(json_array_get(pair, 1));
+		const json_t *pair = json_array_get(list, i), *a = json_array_get(pair, 0), *b = json_array_get(pair, 1);
+		json_int_t complete = json_integer_value(a), latest = json_integer_value(b);
 		s->points[i] = (struct log_point){ complete, latest };
-		if (json_array_size(pair) != 2 || complete < 0 || latest < complete || latest >= MAX_MS ||
+		if (json_array_size(pair) != 2 || !json_is_integer(a) || !json_is_integer(b) || complete < 0 || latest < complete || latest >= MAX_MS ||
 		    (i && (complete < s->points[i - 1].complete_ms || latest < s->points[i - 1].latest_ms)))
 			return false;
 	}
@@ -277,6 +284,8 @@ int log_encode(const struct keyring *k, json_t *meta, const void *body, size_t b
 	if (body_len > LOG_MAX_OBJECT_BYTES - (1u << 20))
 		return im_fail(err, IM_EFAIL, "a segment of the log exceeds %u MiB", LOG_MAX_OBJECT_BYTES >> 20);
 	int rc = record_encode_bytes(k, RECORD_SEGMENT, meta, body, body_len, ret, s.hash, err);
+	if (rc == 0 && ret->len > LOG_MAX_OBJECT_BYTES)
+		rc = im_fail(err, IM_EFAIL, "a segment of the log exceeds %u MiB", LOG_MAX_OBJECT_BYTES >> 20);
 	if (rc)
 		return rc;
 	memcpy(ret_hash, s.hash, 32);
@@ -307,7 +316,8 @@ int log_decode(const struct keyring *k, const char *node, const struct log_name 
 	int rc = record_decode(k, RECORD_SEGMENT, data, len, &s->record, err);
 	if (rc) {
 		free(s);
-		return im_error_context(err, "%s", name->object);
+		im_error_context(err, "%s", name->object);
+		return rc;
 	}
 	memcpy(s->hash, s->record.hash, 32);
 	const char *wrong = read_meta(s->record.meta, s);

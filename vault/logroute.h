@@ -21,6 +21,10 @@ struct log_anchor { /* where an image stands: `log` of a snapshot's store meta (
 /* False if the image has no place in a log (or an impossible one). */
 bool log_anchor_read(const json_t *store_meta, struct log_anchor *ret);
 
+struct log_route_link { /* rows of the list: this part does not follow that one */
+	size_t from, to;
+};
+
 struct log_route {
 	/* Set by log_route_open. */
 	struct storage *storage;
@@ -29,6 +33,8 @@ struct log_route {
 	struct log_anchor anchor; /* without sum */
 	struct log_list list;     /* the epoch's names behind the anchor */
 	bool *excluded;           /* per name: cannot be read, or does not fit the chain */
+	struct log_route_link *bad_links; /* where several segments of one range have parts */
+	size_t bad_link_count;
 	/* Set by log_route_plan. */
 	size_t *items;            /* rows of list in the order to read: segment by segment, part by part */
 	size_t count;

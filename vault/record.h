@@ -10,6 +10,8 @@
 
 #include <jansson.h>
 
+#define RECORD_SIGNER_AT 16 /* offset of the signer's key id in a record */
+
 enum record_kind { RECORD_SNAPSHOT = 1, RECORD_SEGMENT = 2, RECORD_DRILL = 3 };
 
 struct record {

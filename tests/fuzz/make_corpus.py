@@ -127,5 +127,34 @@ def wals():
         connection.close()
 
 
-for make in (configs, packs, index, snapshots, keyrings, leaves, segments, wals):
+def varint(number):
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes(out) + bytes([number])
+
+
+def frame(data):
+    """A zstd frame with its content size and one raw block."""
+    return bytes.fromhex("28b52ffd") + b"\xa0" + struct.pack("<I", len(data)) + (len(data) << 3 | 1).to_bytes(3, "little") + data
+
+
+def log_bodies():
+    copied = varint(1) + varint(3) + varint(509) + varint(0)
+    moved = varint(0) + varint(100) + varint(20) + varint(2) + varint(410) + varint(19)
+    whole = varint(0) + varint(512)
+    control = varint(3) + copied + varint(2) + varint(1) + moved + varint(1) + whole
+    literals = b"abc" + b"de" + bytes(range(256)) * 2
+    head = struct.pack("<6IQ", 1, 512, 1, 1, 0, 0xffffffff, 0)
+    section = struct.pack("<IIqq16sII", 1, 64, 1000, 1001, bytes(16), 3, 0)
+    block = struct.pack("<6I", 3, 3, len(control), len(literals), len(frame(control)), len(frame(literals)))
+    write("logbody", "body", head + section + block + frame(control) + frame(literals))
+    write("logbody", "no-change", struct.pack("<6IQ", 1, 512, 1, 0, 0, 0xffffffff, 0) + section[:40] + bytes(8))
+    # What the target wraps: page size, sections, records of the first and of the others, pages, length of control.
+    for sections, name in ((1, "wrapped"), (2, "wrapped-two")):
+        write("logbody", name, struct.pack("<5BH", 0, sections - 1, 3, 3, 64, sections * len(control)) + control * sections + literals * sections)
+
+
+for make in (configs, packs, index, snapshots, keyrings, leaves, segments, wals, log_bodies):
     make()

@@ -64,6 +64,7 @@ int files_rig_setup(void **state)
 static void drop_snapshot(struct files_rig *r)
 {
 	json_decref(r->result.manifest);
+	json_decref(r->result.log);
 	free(r->result.packs);
 	free(r->snapshot.packs);
 	r->result = (struct snapshot_result){ 0 };
@@ -129,6 +130,7 @@ int files_rig_snapshot(struct files_rig *r, bool full, struct im_error *err)
 		.state = r->f.state,
 		.keyring = r->f.node->keyring,
 		.full = full,
+		.anchor = r->anchor,
 		.events = &r->events };
 	int rc = files_snapshot(&q, &r->result, err);
 	if (!rc) {
@@ -174,6 +176,14 @@ static int on_piece(struct rebuild *b, uint32_t file, uint64_t file_offset, uint
 	return im_pwrite_full(r->files[file].fd, bytes.data + skip, len, file_offset, err, "test");
 }
 
+static int on_write(
+    struct rebuild *b, uint32_t file, uint64_t file_offset, const void *data, uint32_t len, struct im_error *err)
+{
+	struct files_rig *r = (struct files_rig *)((char *)b - offsetof(struct files_rig, rebuild));
+	assert_true(file < r->file_count && file_offset + len <= r->files[file].meta.size_bytes);
+	return im_pwrite_full(r->files[file].fd, data, len, file_offset, err, "test");
+}
+
 static int on_folder(struct rebuild *b, const char *path, struct im_error *err)
 {
 	struct files_rig *r = (struct files_rig *)((char *)b - offsetof(struct files_rig, rebuild));
@@ -193,6 +203,9 @@ static void complete_files(struct files_rig *r)
 	for (size_t i = 0; i < r->file_count; i++) {
 		struct rig_file *f = &r->files[i];
 		int64_t ns = f->meta.mtime_ns, s = ns / 1000000000 - (ns % 1000000000 < 0);
+		struct im_error why = { 0 };
+		if (f->meta.finish && f->meta.finish(f->meta.context, f->fd, -1, f->meta.path, &why))
+			append_line(r->damage, sizeof r->damage, why.text);
 		struct timespec t = { .tv_sec = s, .tv_nsec = ns - s * 1000000000 };
 		if (f->meta.set_owner)
 			assert_int_equal(fchown(f->fd, f->meta.uid, f->meta.gid), 0);
@@ -227,10 +240,14 @@ int files_rig_restore_with(struct files_rig *r, const char *path_filter, char *r
 		.events = &r->events,
 		.file = on_file,
 		.piece = on_piece,
+		.write = on_write,
+		.log = r->log,
 		.folder = on_folder,
 		.damaged = on_damaged,
 		.root_fd = root_fd };
 	int rc = files_plan(&r->rebuild, err);
+	if (!rc)
+		assert_int_equal(r->rebuild.log_taken, r->log != NULL);
 	complete_files(r);
 	if (!rc && between)
 		between(context, root_fd);

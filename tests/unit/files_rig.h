@@ -23,6 +23,8 @@ struct files_rig {
 	char warnings[8192], damage[8192]; /* one per line */
 	void (*on_warning)(struct files_rig *r, const char *text); /* called while the tree is being read */
 	unsigned rounds;
+	struct snapshot_anchor *anchor; /* for the snapshots to come, or NULL */
+	const struct rebuild_log *log; /* for the restores to come, or NULL */
 	struct rebuild rebuild;
 	struct rig_file *files;
 	size_t file_count;

@@ -118,9 +118,30 @@ static void monotonic__does_not_go_back(void **state)
 	}
 }
 
+static void size_parse__units_and_refusals(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text;
+		uint64_t bytes;
+	} good[] = { { "0", 0 }, { "4096", 4096 }, { "7B", 7 }, { "1K", 1000 }, { "512M", 512000000 }, { "2G", 2000000000 }, { "2GB", 2000000000 },
+		{ "1KiB", 1024 }, { "64MiB", UINT64_C(64) << 20 }, { "3TiB", UINT64_C(3) << 40 }, { "18446744073709551615", UINT64_MAX } };
+	static const char *const bad[] = { "", "M", "-1", "+1", " 1", "1 G", "1.5G", "1g", "1Gi", "1GiBs", "1P", "1BB",
+		"18446744073709551616", "18446744073709551615K", "99999999T" };
+	uint64_t bytes;
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		assert_true(im_size_parse(good[i].text, &bytes));
+		assert_int_equal(bytes, good[i].bytes);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		if (im_size_parse(bad[i], &bytes))
+			fail_msg("\"%s\" was taken for a size", bad[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(size_parse__units_and_refusals),
 		cmocka_unit_test(instant__survives_format_and_parse),
 		cmocka_unit_test(instant_format__is_utc_with_milliseconds),
 		cmocka_unit_test(instant_parse__zones_and_forms),

@@ -166,6 +166,33 @@ static void parse__wrong_values_are_named(void **state)
 	refused("[store a]\ntype = files\npath = /a\npriority = high\n", "line 4", "high");
 }
 
+static void parse__follow_section(void **state)
+{
+	(void)state;
+	struct im_config *c = parsed("[node]\nname = a\n");
+	assert_int_equal(c->follow_flush_ms, 300);
+	assert_int_equal(c->follow_heartbeat_ms, 60000);
+	assert_int_equal(c->follow_hold_ms, 60000);
+	assert_int_equal(c->follow_spool_limit_bytes, 1000000000);
+	im_config_free(c);
+	c = parsed("[node]\nname = a\n[follow]\nflush = 50ms\nheartbeat = 10s\nspool_limit = 2GiB\nhold = 0\n");
+	assert_int_equal(c->follow_flush_ms, 50);
+	assert_int_equal(c->follow_heartbeat_ms, 10000);
+	assert_int_equal(c->follow_hold_ms, 0);
+	assert_int_equal(c->follow_spool_limit_bytes, UINT64_C(2) << 30);
+	im_config_free(c);
+	refused("[follow]\nflush = 49ms\n", "line 2", "out of bounds");
+	refused("[follow]\nflush = 61s\n", "line 2", "out of bounds");
+	refused("[follow]\nheartbeat = 0\n", "line 2", "heartbeat");
+	refused("[follow]\nhold = forever\n", "line 2", "hold");
+	refused("[follow]\nspool_limit = 512\n", "line 2", "out of bounds");
+	refused("[follow]\nspool_limit = lots\n", "line 2", "512M");
+	refused("[follow]\nspool_limit = 99999999999999999999G\n", "line 2", "spool_limit");
+	refused("[follow]\nspool_limit = 9999999999G\n", "line 2", "spool_limit");
+	refused("[follow]\nspool_limits = 1G\n", "line 2", "unknown key spool_limits");
+	refused("[follow]\n[follow]\n", "line 2", "two sections");
+}
+
 static void parse__broken_lines_are_named(void **state)
 {
 	(void)state;
@@ -246,6 +273,7 @@ int main(void)
 		cmocka_unit_test(parse__long_store_names_stay_apart),
 		cmocka_unit_test(parse__nothing_unknown_is_ignored),
 		cmocka_unit_test(parse__wrong_values_are_named),
+		cmocka_unit_test(parse__follow_section),
 		cmocka_unit_test(parse__broken_lines_are_named),
 		cmocka_unit_test(parse__a_long_line_is_refused_not_split),
 		cmocka_unit_test(load__missing_and_binary_files),

@@ -557,7 +557,7 @@ static int listing_read(int folder, struct listing *l)
 	return 0;
 }
 
-static int list_below(struct dir_storage *d, const char *prefix, unsigned depth, storage_list_fn *fn, void *context, struct im_error *err)
+static int list_folder(struct dir_storage *d, const char *prefix, struct listing *ret, struct im_error *err)
 {
 	auto_free char *inside = im_format("%sx", prefix); /* any leaf: what is wanted is its folder */
 	if (!inside)
@@ -567,25 +567,36 @@ static int list_below(struct dir_storage *d, const char *prefix, unsigned depth,
 	if (folder == -ENOENT)
 		return fail_io(d, ENOENT, NULL, "listing", prefix) == IM_EUNREACHABLE ?
 		           fail_io(d, ENOENT, err, "listing", prefix) : 0;
+	int rc = folder < 0 ? folder : listing_read(folder, ret);
+	return rc ? fail_io(d, -rc, err, "listing", *prefix ? prefix : "objects") : 0;
+}
+
+static int list_below(struct dir_storage *d, const char *prefix, unsigned depth, bool folders, storage_list_fn *fn, void *context, struct im_error *err)
+{
 	__attribute__((cleanup(listing_clear))) struct listing l = { 0 };
-	int rc = folder < 0 ? folder : listing_read(folder, &l);
-	if (rc)
-		return fail_io(d, -rc, err, "listing", *prefix ? prefix : "objects");
+	int rc = list_folder(d, prefix, &l, err);
 	for (size_t i = 0; rc == 0 && i < l.count; i++) {
 		auto_free char *name = im_format("%s%s", prefix, l.items[i].name);
 		if (!name)
 			return im_fail(err, IM_ENOMEM, "out of memory");
-		if (!l.items[i].is_folder)
+		if (folders)
+			rc = l.items[i].is_folder ? fn(context, name, 0) : 0;
+		else if (!l.items[i].is_folder)
 			rc = fn(context, name, l.items[i].size_bytes);
 		else if (depth < MAX_DEPTH)
-			rc = list_below(d, name, depth + 1, fn, context, err);
+			rc = list_below(d, name, depth + 1, false, fn, context, err);
 	}
 	return rc;
 }
 
+static int dir_folders(struct storage *s, const char *prefix, storage_list_fn *fn, void *context, struct im_error *err)
+{
+	return list_below(dir_of(s), prefix, 0, true, fn, context, err);
+}
+
 static int dir_list(struct storage *s, const char *prefix, storage_list_fn *fn, void *context, struct im_error *err)
 {
-	return list_below(dir_of(s), prefix, 0, fn, context, err);
+	return list_below(dir_of(s), prefix, 0, false, fn, context, err);
 }
 
 /* Removes a temporary if nobody holds it. */
@@ -647,6 +658,7 @@ static const struct storage_ops dir_ops = {
 	.read = dir_read,
 	.size = dir_size,
 	.list = dir_list,
+	.folders = dir_folders,
 	.close = dir_close,
 	.remove = dir_remove,
 	.sweep = dir_sweep,

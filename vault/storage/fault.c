@@ -138,6 +138,13 @@ static int fault_list(struct storage *s, const char *prefix, storage_list_fn *fn
 	return rc ? rc : inner->ops->list(inner, prefix, fn, context, err);
 }
 
+static int fault_folders(struct storage *s, const char *prefix, storage_list_fn *fn, void *context, struct im_error *err)
+{
+	struct storage *inner = fault_of(s)->inner;
+	int rc = strike(next_fault(s), false, err);
+	return rc ? rc : storage_list_folders(inner, prefix, fn, context, err);
+}
+
 static int fault_remove(struct storage *s, const char *name, struct im_error *err)
 {
 	return fault_of(s)->inner->ops->remove(fault_of(s)->inner, name, err);
@@ -178,6 +185,7 @@ int storage_fault_wrap(struct storage *inner, struct storage_fault_plan *plan, s
 		.read = fault_read,
 		.size = fault_size,
 		.list = fault_list,
+		.folders = fault_folders,
 		.close = fault_close,
 		.remove = inner->ops->remove ? fault_remove : NULL,
 		.sweep = inner->ops->sweep ? fault_sweep : NULL,

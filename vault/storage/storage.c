@@ -117,12 +117,47 @@ int storage_put_object(struct storage *s, const char *name, const void *data, si
 	return s->ops->put_commit(p, name, err);
 }
 
-int storage_list(struct storage *s, const char *prefix, storage_list_fn *fn, void *context, struct im_error *err)
+static int check_prefix(const char *prefix, struct im_error *err)
 {
 	size_t len = strlen(prefix);
 	if (len && (prefix[len - 1] != '/' || !name_valid(prefix, len - 1)))
 		return im_fail(err, IM_EUSAGE, "\"%s\" cannot be a prefix of vault objects", prefix);
-	return s->ops->list(s, prefix, fn, context, err);
+	return 0;
+}
+
+int storage_list(struct storage *s, const char *prefix, storage_list_fn *fn, void *context, struct im_error *err)
+{
+	int rc = check_prefix(prefix, err);
+	return rc ? rc : s->ops->list(s, prefix, fn, context, err);
+}
+
+struct folders { /* found in a listing of everything */
+	size_t prefix_len;
+	char last[MAX_NAME_BYTES + 1];
+	storage_list_fn *fn;
+	void *context;
+};
+
+static int take_folder(void *context, const char *name, uint64_t size_bytes)
+{
+	struct folders *f = context;
+	const char *slash = strchr(name + f->prefix_len, '/');
+	size_t len = slash ? (size_t)(slash - name) + 1 : 0;
+	(void)size_bytes;
+	if (!len || len >= sizeof f->last || (strncmp(f->last, name, len) == 0 && !f->last[len]))
+		return 0;
+	memcpy(f->last, name, len);
+	f->last[len] = 0;
+	return f->fn(f->context, f->last, 0);
+}
+
+int storage_list_folders(struct storage *s, const char *prefix, storage_list_fn *fn, void *context, struct im_error *err)
+{
+	struct folders f = { .prefix_len = strlen(prefix), .fn = fn, .context = context };
+	int rc = check_prefix(prefix, err);
+	if (rc)
+		return rc;
+	return s->ops->folders ? s->ops->folders(s, prefix, fn, context, err) : s->ops->list(s, prefix, take_folder, &f, err);
 }
 
 void storage_close(struct storage *s)

@@ -45,6 +45,8 @@ struct storage_ops {
 	int (*remove)(struct storage *s, const char *name, struct im_error *err);
 	/* Removes leftovers of runs that died, never those of live ones. */
 	int (*sweep)(struct storage *s, struct im_error *err);
+	/* As list, but of what lies directly below prefix the folders only: "logs/im-01/chat/0123…/", size 0. NULL: found out by list. */
+	int (*folders)(struct storage *s, const char *prefix, storage_list_fn *fn, void *context, struct im_error *err);
 	/* Free bytes, for status; IM_ENOTFOUND if unknown. */
 	int (*space)(struct storage *s, uint64_t *ret_free_bytes, struct im_error *err);
 };
@@ -70,6 +72,8 @@ int storage_size(struct storage *s, const char *name, uint64_t *ret_bytes, struc
 /* Whole small object at once. */
 int storage_put_object(struct storage *s, const char *name, const void *data, size_t len, struct im_error *err);
 int storage_list(struct storage *s, const char *prefix, storage_list_fn *fn, void *context, struct im_error *err);
+/* The folders right below prefix in ascending order, each once, as "PREFIX…/". */
+int storage_list_folders(struct storage *s, const char *prefix, storage_list_fn *fn, void *context, struct im_error *err);
 void storage_close(struct storage *s);
 
 /*
