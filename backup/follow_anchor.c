@@ -7,6 +7,7 @@
  * The last one is the proof against losses nobody noticed: between two snapshots of an epoch the
  * checksums must differ by exactly what the log says has changed.
  */
+#include "backup/coarse.h"
 #include "backup/control.h"
 #include "backup/follow_internal.h"
 
@@ -160,6 +161,7 @@ static int pinned(struct followed *f, const json_t *position, json_t **ret_log, 
 	if (rc || f->has_batch)
 		return rc;
 	*ret_log = anchor_log(f);
+	coarse_anchor(f->coarse);
 	if (!f->anchored_has_sum)
 		image_is_read(f); /* nothing to compare it with later */
 	return 0;

@@ -115,9 +115,11 @@ static int spool_batch(struct followed *f, struct spool_head *after, struct im_e
 static void batch_is_in(struct followed *f, struct spool_head *after)
 {
 	uint64_t bytes = f->batch.bytes, commits = f->batch.commits;
+	uint8_t prev[32];
+	memcpy(prev, f->head.hash, 32);
 	spool_head_clear(&f->head);
 	f->head = *after;
-	coarse_feed(f->coarse, &f->head, &f->batch);
+	coarse_feed(f->coarse, &f->head, prev, &f->batch);
 	json_decref(f->began);
 	f->began = NULL;
 	follow_batch_clear(&f->batch);

@@ -112,6 +112,27 @@ static void recall_shipped(struct followed *f, const struct follow_state *before
 	v->shipped_position = json_dumps(f->head.position, JSON_COMPACT);
 }
 
+static void on_coarse_added(void *context)
+{
+	follow_ship_wake(((struct followed *)context)->service);
+}
+
+static void on_coarse_warn(void *context, const char *text)
+{
+	const struct followed *f = context;
+	follow_note(f->service, f->store->name, "a minute or an hour of the log was not merged: %s", text);
+}
+
+static int start_coarse(struct followed *f, struct im_error *err)
+{
+	const struct service *s = f->service;
+	const struct coarse_request q = { .ops = f->ops, .keyring = s->vault->keyring, .spool = f->spool, .folder = f->folder, .node = s->node,
+		.store = f->store->name, .type = f->store->type, .limit_bytes = s->config->follow_spool_limit_bytes / 2 / s->store_count,
+		.minute_ms = COARSE_MINUTE_MS, .hour_minutes = COARSE_HOUR_MINUTES, .added = on_coarse_added, .warn = on_coarse_warn, .context = f };
+	/* A round of --once is over before a minute is. */
+	return s->request->once ? 0 : coarse_start(&q, &f->coarse, err);
+}
+
 static int open_spool(struct service *s, struct followed *f, const struct follow_state *before, struct im_error *err)
 {
 	f->folder = im_path_join(s->folder, f->store->name);
@@ -128,7 +149,7 @@ static int open_spool(struct service *s, struct followed *f, const struct follow
 	strcpy(f->shipped.epoch, f->head.epoch);
 	recall_shipped(f, before);
 	follow_publish(f);
-	return coarse_start(f, &f->coarse, err);
+	return start_coarse(f, err);
 }
 
 /* While nothing is captured yet, a comparison with the vault may still choose a new epoch without harm. */

@@ -264,6 +264,9 @@ static void last_words(struct followed *f)
 	if (f->follower)
 		f->ops->close(f->follower, once || reload);
 	f->follower = NULL;
+	pthread_mutex_lock(&f->lock);
+	f->view.following = false;
+	pthread_mutex_unlock(&f->lock);
 	follow_refuse_questions(f);
 }
 

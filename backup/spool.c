@@ -83,7 +83,9 @@ static int write_file(int folder, const char *name, const void *data, size_t len
 
 static int write_head(struct spool *s, const struct spool_head *head, const json_t *parts, bool sync, struct im_error *err)
 {
+	pthread_mutex_lock(&s->lock);
 	json_t *j = spool_head_encode(head, s->sequence, parts);
+	pthread_mutex_unlock(&s->lock);
 	auto_free char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
 	json_decref(j);
 	if (!text)
@@ -103,22 +105,23 @@ int spool_write_head(struct spool *s, const struct spool_head *head, bool sync, 
 
 static int new_item(struct spool *s, const char *object, size_t len, bool sync, struct spool_item *ret, struct im_error *err)
 {
-	struct spool_item i = { .name = queue_name(s->sequence, object), .object = strdup(object), .bytes = len, .synced = sync };
+	pthread_mutex_lock(&s->lock);
+	uint64_t sequence = s->sequence++; /* one that is not used does no harm */
+	pthread_mutex_unlock(&s->lock);
+	struct spool_item i = { .name = queue_name(sequence, object), .object = strdup(object), .bytes = len, .synced = sync };
 	if (!i.name || !i.object) {
 		spool_item_clear(&i);
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	}
-	s->sequence++;
 	*ret = i;
 	return 0;
 }
 
-int spool_part(struct spool *s, const char *object, const void *data, size_t len, bool sync, struct im_error *err)
+/* Under its temporary name. */
+static int write_item(struct spool *s, const char *object, const void *data, size_t len, bool sync, struct spool_item *ret, struct im_error *err)
 {
-	struct spool_item item;
-	int rc = spool_items_reserve(&s->parts, 1, err);
-	if (rc == 0)
-		rc = new_item(s, object, len, sync, &item, err);
+	struct spool_item item = { 0 };
+	int rc = new_item(s, object, len, sync, &item, err);
 	if (rc)
 		return rc;
 	auto_free char *temporary = spool_temporary_name(item.name);
@@ -128,6 +131,18 @@ int spool_part(struct spool *s, const char *object, const void *data, size_t len
 		return rc;
 	}
 	item.unnamed = true;
+	*ret = item;
+	return 0;
+}
+
+int spool_part(struct spool *s, const char *object, const void *data, size_t len, bool sync, struct im_error *err)
+{
+	struct spool_item item;
+	int rc = spool_items_reserve(&s->parts, 1, err);
+	if (rc == 0)
+		rc = write_item(s, object, data, len, sync, &item, err);
+	if (rc)
+		return rc;
 	s->parts.at[s->parts.count++] = item;
 	return 0;
 }
@@ -165,6 +180,7 @@ static int name_parts(const struct spool *s, json_t **ret, struct im_error *err)
 /* Room was reserved. */
 static void enqueue(struct spool *s, const struct spool_item *item)
 {
+	s->reserved--;
 	s->waiting.at[s->waiting.count++] = *item;
 	s->bytes += item->bytes;
 	s->unsynced |= !item->synced;
@@ -191,17 +207,23 @@ static int reserve_waiting(struct spool *s, size_t more, struct im_error *err)
 		memmove(s->waiting.at, s->waiting.at + s->first, s->waiting.count * sizeof *s->waiting.at);
 		s->first = 0;
 	}
-	int rc = spool_items_reserve(&s->waiting, more, err);
+	int rc = spool_items_reserve(&s->waiting, s->reserved + more, err);
+	s->reserved += rc ? 0 : more;
 	pthread_mutex_unlock(&s->lock);
 	return rc;
+}
+
+static void unreserve(struct spool *s, size_t count)
+{
+	pthread_mutex_lock(&s->lock);
+	s->reserved -= count;
+	pthread_mutex_unlock(&s->lock);
 }
 
 /* The temporary names must be on the disk before a head that relies on them is. */
 static int prepare_commit(struct spool *s, bool sync, json_t **ret_parts, struct im_error *err)
 {
-	int rc = reserve_waiting(s, s->parts.count, err);
-	if (rc == 0 && sync)
-		rc = spool_sync(s, err);
+	int rc = sync ? spool_sync(s, err) : 0;
 	if (rc == 0 && sync)
 		rc = sync_folder(s->queue, err);
 	return rc ? rc : name_parts(s, ret_parts, err);
@@ -215,10 +237,17 @@ int spool_commit(struct spool *s, const struct spool_head *head, bool sync, stru
 	last->position = json_dumps(head->position, JSON_COMPACT);
 	last->point = head->point;
 	last->complete_ms = head->complete_ms;
-	int rc = prepare_commit(s, sync, &parts, err);
+	size_t count = s->parts.count;
+	int rc = reserve_waiting(s, count, err);
+	if (rc) {
+		spool_drop(s);
+		return rc;
+	}
+	rc = prepare_commit(s, sync, &parts, err);
 	if (rc == 0)
 		rc = write_head(s, head, parts, sync, err);
 	if (rc) {
+		unreserve(s, count);
 		json_decref(parts);
 		spool_drop(s);
 		return rc;
@@ -233,14 +262,11 @@ int spool_add(struct spool *s, const char *object, const void *data, size_t len,
 {
 	struct spool_item item;
 	int rc = reserve_waiting(s, 1, err);
-	if (rc == 0)
-		rc = new_item(s, object, len, sync, &item, err);
 	if (rc)
 		return rc;
-	auto_free char *temporary = spool_temporary_name(item.name);
-	rc = temporary ? write_file(s->queue, temporary, data, len, sync, err) : im_fail(err, IM_ENOMEM, "out of memory");
+	rc = write_item(s, object, data, len, sync, &item, err);
 	if (rc) {
-		spool_item_clear(&item);
+		unreserve(s, 1);
 		return rc;
 	}
 	give_name(s, &item);

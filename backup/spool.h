@@ -11,7 +11,7 @@
  * With sync everything is on the disk when a call returns. Without, the page cache has it: enough
  * for a kill, and cheap; a power cut then makes head, spool and vault disagree, which is found out.
  *
- * One thread adds, another one ships.
+ * One thread adds segments, another one may add objects beside them, a third one ships.
  */
 #ifndef IM_BACKUP_SPOOL_H
 #define IM_BACKUP_SPOOL_H

@@ -24,11 +24,12 @@ struct spool_items {
 struct spool {
 	char *node, *store;
 	int folder, queue;      /* descriptors */
-	uint64_t sequence;      /* of the next object */
-	struct spool_items parts;     /* written, not yet of the head; the adding thread's */
+	struct spool_items parts; /* written, not yet of the head; the adding thread's */
 	json_t *newest;         /* names of the newest segment's parts */
 	pthread_mutex_t lock;   /* of what follows */
+	uint64_t sequence;      /* of the next object */
 	struct spool_items waiting;
+	size_t reserved;        /* room in it that somebody counts on */
 	size_t first;           /* waiting.at[first] is the front */
 	uint64_t bytes;
 	bool unsynced;

@@ -62,17 +62,6 @@ struct im_reader im_reader_of(const void *data, size_t len)
 	return (struct im_reader){ .at = at, .end = at ? at + len : at };
 }
 
-const uint8_t *im_read_view(struct im_reader *r, size_t len)
-{
-	if (r->failed || (size_t)(r->end - r->at) < len) {
-		r->failed = true;
-		return NULL;
-	}
-	const uint8_t *p = r->at;
-	r->at += len;
-	return p;
-}
-
 static uint64_t read_le(struct im_reader *r, size_t len)
 {
 	const uint8_t *p = im_read_view(r, len);
@@ -82,7 +71,6 @@ static uint64_t read_le(struct im_reader *r, size_t len)
 	return v;
 }
 
-uint8_t im_read_u8(struct im_reader *r) { return (uint8_t)read_le(r, 1); }
 uint16_t im_read_u16(struct im_reader *r) { return (uint16_t)read_le(r, 2); }
 uint32_t im_read_u32(struct im_reader *r) { return (uint32_t)read_le(r, 4); }
 uint64_t im_read_u64(struct im_reader *r) { return read_le(r, 8); }

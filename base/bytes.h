@@ -33,12 +33,28 @@ struct im_reader {
 };
 
 struct im_reader im_reader_of(const void *data, size_t len);
-uint8_t im_read_u8(struct im_reader *r);
 uint16_t im_read_u16(struct im_reader *r);
 uint32_t im_read_u32(struct im_reader *r);
 uint64_t im_read_u64(struct im_reader *r);
+
 /* A view of the next len bytes, borrowed from the source; NULL (and failed) if there are fewer. */
-const uint8_t *im_read_view(struct im_reader *r, size_t len);
+static inline const uint8_t *im_read_view(struct im_reader *r, size_t len)
+{
+	if (r->failed || (size_t)(r->end - r->at) < len) {
+		r->failed = true;
+		return NULL;
+	}
+	const uint8_t *p = r->at;
+	r->at += len;
+	return p;
+}
+
+static inline uint8_t im_read_u8(struct im_reader *r)
+{
+	const uint8_t *p = im_read_view(r, 1);
+	return p ? *p : 0;
+}
+
 bool im_read_copy(struct im_reader *r, void *ret, size_t len); /* zeros when failed */
 size_t im_read_left(const struct im_reader *r);
 

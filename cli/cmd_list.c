@@ -5,6 +5,7 @@
  */
 #include "base/clock.h"
 #include "cli/output.h"
+#include "vault/logwindow.h"
 #include "vault/snapshot.h"
 
 #include <inttypes.h>
@@ -14,7 +15,7 @@
 static const enum option_id options[] = { OPTION_END };
 
 static const char help[] =
-    "imvault list: the snapshots of this node, oldest first.\n"
+    "imvault list: the snapshots of this node, oldest first, and its recovery windows.\n"
     "\n"
     "  imvault [-c FILE] list [--node NAME]\n"
     "  imvault list --vault URL --key FILE [--node NAME]\n"
@@ -23,6 +24,8 @@ static const char help[] =
     "The first column is what restore --at and export --at take. The time is the\n"
     "instant the image shows, in UTC. Any key will do. Whatever is missing from the\n"
     "chain, damaged or signed by a key that may not is said, and the exit code is 6.\n"
+    "A recovery window is what a store's log adds: restore --at takes any instant in\n"
+    "it. What lies between two windows, and why, is said with the second one.\n"
     "\n"
     "Examples:\n"
     "  imvault list\n"
@@ -36,6 +39,7 @@ struct listing {
 	const char *node;  /* of the row before; borrowed from the list */
 	uint64_t seq;
 	char hash[65];     /* of the row before, "" if it could not be read */
+	struct log_images images; /* of this node's snapshots */
 };
 
 static void problem(struct listing *l, json_t *row, const char *object, const char *text)
@@ -131,8 +135,97 @@ static int list_one(struct listing *l, const struct snapshot_name *name, struct 
 		copy_stores(row, s, &ok, &failed);
 		say_row(l, s, l->hash, ok, failed);
 	}
+	rc = s ? log_images_take(&l->images, s, err) : 0;
 	snapshot_free(s);
-	return 0;
+	return rc;
+}
+
+static void say_gap(const struct listing *l, const struct log_window *w)
+{
+	char from[IM_INSTANT_BYTES], to[IM_INSTANT_BYTES];
+	const char *reason = w->reason ? w->reason : "its first segment cannot be read";
+	if (!w->has_before)
+		return;
+	if (w->closed)
+		output_line(l->cli, "%12s  nothing is missing before it (%s)", "", reason);
+	else
+		output_line(l->cli, "%12s  gap before it: %s to %s: %s", "", w->has_gap_from ? im_instant_format(from, w->gap_from_ms) : "?",
+		    w->has_gap_to ? im_instant_format(to, w->gap_to_ms) : "the next snapshot", reason);
+}
+
+static json_t *window_row(const struct listing *l, const struct log_window *w)
+{
+	json_t *row = output_row(l->cli->json, "windows"), *gap = json_object();
+	output_text(row, "node", l->node);
+	output_text(row, "store", w->store);
+	output_text(row, "epoch", w->epoch);
+	output_boolean(row, "restorable", w->restorable);
+	if (w->restorable) {
+		output_instant(row, "from", w->from_ms);
+		output_instant(row, "to", w->to_ms);
+	}
+	output_integer(row, "points", w->points);
+	output_integer(row, "segments", (int64_t)w->segments);
+	output_integer(row, "bytes", (int64_t)w->bytes);
+	output_boolean(row, "forked", w->forked);
+	output_text(gap, "reason", w->reason);
+	if (w->has_gap_from)
+		output_instant(gap, "from", w->gap_from_ms);
+	if (w->has_gap_to)
+		output_instant(gap, "to", w->gap_to_ms);
+	output_boolean(gap, "closed", w->closed);
+	json_object_set_new(row, "gap", gap);
+	return row;
+}
+
+static void show_holes(struct listing *l, json_t *row, const struct log_window *w)
+{
+	char from[IM_INSTANT_BYTES], to[IM_INSTANT_BYTES], text[200];
+	output_array(row, "missing");
+	for (size_t i = 0; i < w->hole_count; i++) {
+		const struct log_hole *h = &w->holes[i];
+		json_t *hole = output_row(row, "missing");
+		output_instant(hole, "from", h->from_ms);
+		output_instant(hole, "to", h->to_ms);
+		snprintf(text, sizeof text, "%s: no instant between %s and %s can be reached", w->store, im_instant_format(from, h->from_ms),
+		    im_instant_format(to, h->to_ms));
+		if (h->at_end)
+			output_line(l->cli, "%12s  not in the vault yet: the log from %s to %s", "", from, to);
+		else
+			problem(l, row, "the log", text);
+	}
+}
+
+static void show_window(struct listing *l, const struct log_window *w)
+{
+	char from[IM_INSTANT_BYTES], to[IM_INSTANT_BYTES], bytes[24];
+	json_t *row = window_row(l, w);
+	im_bytes_format(bytes, sizeof bytes, w->bytes);
+	if (w->restorable)
+		output_line(l->cli, "%12s  %s to %s  %u points, %" PRIu64 " segments, %s", w->store, im_instant_format(from, w->from_ms),
+		    im_instant_format(to, w->to_ms), w->points, w->segments, bytes);
+	else
+		output_line(l->cli, "%12s  not restorable yet: no snapshot stands in epoch %s  %u points, %" PRIu64 " segments, %s", w->store, w->epoch,
+		    w->points, w->segments, bytes);
+	say_gap(l, w);
+	show_holes(l, row, w);
+	if (w->forked)
+		problem(l, row, w->store, "two different segments of its log follow one point: two machines wrote it, or a state was cloned");
+}
+
+/* Of the node whose snapshots have just been listed. */
+static int list_windows(struct listing *l, struct im_error *err)
+{
+	const struct vault *v = l->cli->vault;
+	struct log_windows windows = { 0 };
+	int rc = log_windows_read(v->storage, v->keyring, l->node, &l->images, &windows, err);
+	if (rc == 0 && windows.count)
+		output_line(l->cli, "%12s  %s", "store", "recovery window (UTC)");
+	for (size_t i = 0; rc == 0 && i < windows.count; i++)
+		show_window(l, &windows.items[i]);
+	log_windows_clear(&windows);
+	log_images_clear(&l->images);
+	return rc;
 }
 
 static int list_all(struct listing *l, const struct snapshot_list *list, struct im_error *err)
@@ -146,6 +239,8 @@ static int list_all(struct listing *l, const struct snapshot_list *list, struct 
 			    "changed", "stored", "age");
 		}
 		int rc = list_one(l, &list->items[i], err);
+		if (rc == 0 && (i + 1 == list->count || strcmp(node, list->items[i + 1].node) != 0))
+			rc = list_windows(l, err);
 		if (rc)
 			return rc;
 	}
@@ -161,6 +256,7 @@ static int run(struct cli *cli, struct im_error *err)
 		return rc;
 	const char *node = session_node(cli);
 	output_array(cli->json, "snapshots");
+	output_array(cli->json, "windows");
 	rc = snapshot_list(cli->vault->storage, node, &list, err);
 	if (rc == 0 && !list.count)
 		rc = node ? im_fail(err, IM_ENOTFOUND, "the vault has no snapshot of node %s", node)
@@ -168,9 +264,10 @@ static int run(struct cli *cli, struct im_error *err)
 	if (rc == 0)
 		rc = list_all(&l, &list, err);
 	snapshot_list_clear(&list);
+	log_images_clear(&l.images);
 	if (rc == 0 && l.problems) {
 		cli->error_shown = true;
-		rc = im_fail(err, IM_ECORRUPT, "%zu problems in the chain of snapshots; imvault verify says what they harm", l.problems);
+		rc = im_fail(err, IM_ECORRUPT, "%zu problems in the chain of snapshots and the log; imvault verify says what they harm", l.problems);
 	}
 	return rc;
 }

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "cli/output.h"
+#include "cli/status.h"
 #include "vault/snapshot.h"
 #include "vault/state.h"
 
@@ -19,6 +20,7 @@
 #include <sys/stat.h>
 
 #define SPACE_MIN_BYTES (UINT64_C(64) << 20)
+#define LOGGED_MAX_AGE_MS (INT64_C(24) * 3600 * 1000)
 
 static const enum option_id options[] = { OPTION_END };
 
@@ -28,21 +30,15 @@ static const char help[] =
     "  imvault [-c FILE] status\n"
     "  imvault status --vault URL --key FILE --node NAME     from another machine\n"
     "\n"
-    "Shows the last snapshot and its age against rpo, each store, the vault's size,\n"
-    "free space, whether vault and local state agree, and the last verify.\n"
+    "Shows the last snapshot, each store, and how far the log is behind its source\n"
+    "against rpo (without a log: the snapshot's age); the vault's size, free space,\n"
+    "whether vault and local state agree, and the last verify.\n"
     "Exit 4: the vault cannot be reached. Exit 7: there is no snapshot yet.\n"
     "\n"
     "Example:\n"
     "  imvault status --quiet || echo \"im-01 is not protected\" | mail -s backup root\n";
 
-struct verdict {
-	struct cli *cli;
-	size_t red;
-	const char *node;
-	int64_t now_ms;
-};
-
-static __attribute__((format(printf, 2, 3))) void red(struct verdict *v, const char *format, ...)
+void status_red(struct verdict *v, const char *format, ...)
 {
 	char text[600];
 	va_list ap;
@@ -54,28 +50,38 @@ static __attribute__((format(printf, 2, 3))) void red(struct verdict *v, const c
 	output_problem("%s", text);
 }
 
-static void judge_age(struct verdict *v, const struct snapshot *s)
+static void show_age(struct verdict *v, const struct snapshot *s)
 {
 	char time[IM_INSTANT_BYTES], age[40], rpo[40];
-	int64_t age_ms = v->now_ms - s->time_ms;
-	int64_t rpo_ms = v->cli->config ? v->cli->config->rpo_ms : json_integer_value(json_object_get(s->record.meta, "rpo_ms"));
+	v->age_ms = v->now_ms - s->time_ms;
+	v->rpo_ms = v->cli->config ? v->cli->config->rpo_ms : json_integer_value(json_object_get(s->record.meta, "rpo_ms"));
 	output_text(v->cli->json, "snapshot", strrchr(s->object, '/') + 1);
 	output_integer(v->cli->json, "seq", (int64_t)s->seq);
 	output_instant(v->cli->json, "time", s->time_ms);
-	output_integer(v->cli->json, "age_ms", age_ms);
+	output_integer(v->cli->json, "age_ms", v->age_ms);
 	output_integer(v->cli->json, "rto_ms", json_integer_value(json_object_get(s->record.meta, "rto_ms")));
-	im_duration_format(age, sizeof age, age_ms);
-	im_duration_format(rpo, sizeof rpo, rpo_ms);
+	if (v->rpo_ms)
+		output_integer(v->cli->json, "rpo_ms", v->rpo_ms);
+	im_duration_format(age, sizeof age, v->age_ms);
+	im_duration_format(rpo, sizeof rpo, v->rpo_ms);
 	output_line(v->cli, "last snapshot  %" PRIu64 " at %s, %s old%s%s", s->seq, im_instant_format(time, s->time_ms), age,
-	    rpo_ms ? "; rpo " : "", rpo_ms ? rpo : "");
-	if (rpo_ms) {
-		output_integer(v->cli->json, "rpo_ms", rpo_ms);
-		if (age_ms > rpo_ms)
-			red(v, "the last snapshot of %s is %s old, older than rpo = %s: is the timer running? Run imvault backup", v->node, age, rpo);
-	}
+	    v->rpo_ms ? "; rpo " : "", v->rpo_ms ? rpo : "");
 }
 
-static void judge_store(struct verdict *v, const char *name, const json_t *meta)
+/* Where a log is shipped, the snapshot may be older than rpo: it is what the rest stands on. But not for ever. */
+static void judge_age(struct verdict *v)
+{
+	char age[40], rpo[40];
+	int64_t limit_ms = v->logged && v->rpo_ms < LOGGED_MAX_AGE_MS ? LOGGED_MAX_AGE_MS : v->rpo_ms;
+	if (!v->rpo_ms || v->age_ms <= limit_ms)
+		return;
+	im_duration_format(age, sizeof age, v->age_ms);
+	im_duration_format(rpo, sizeof rpo, v->rpo_ms);
+	status_red(v, "the last snapshot of %s is %s old, older than %s%s: is the timer running? Run imvault backup", v->node, age,
+	    v->logged ? "a day" : "rpo = ", v->logged ? "" : rpo);
+}
+
+static json_t *judge_store(struct verdict *v, const char *name, const json_t *meta)
 {
 	const char *status = json_string_value(json_object_get(meta, "status"));
 	const char *error = json_string_value(json_object_get(meta, "error"));
@@ -92,11 +98,12 @@ static void judge_store(struct verdict *v, const char *name, const json_t *meta)
 	    im_bytes_format(size, sizeof size, (uint64_t)json_integer_value(json_object_get(meta, "bytes"))),
 	    partial ? "  incomplete" : "");
 	if (!meta)
-		red(v, "store %s is in the configuration but not in the last snapshot: run imvault backup", name);
+		status_red(v, "store %s is in the configuration but not in the last snapshot: run imvault backup", name);
 	else if (!status || strcmp(status, "ok") != 0)
-		red(v, "store %s failed in the last snapshot: %s", name, error ? error : "no reason recorded");
+		status_red(v, "store %s failed in the last snapshot: %s", name, error ? error : "no reason recorded");
 	else if (partial)
-		red(v, "store %s is incomplete in the last snapshot: run imvault backup on a terminal and see what it says", name);
+		status_red(v, "store %s is incomplete in the last snapshot: run imvault backup on a terminal and see what it says", name);
+	return row;
 }
 
 static void judge_stores(struct verdict *v, const struct snapshot *s)
@@ -106,7 +113,7 @@ static void judge_stores(struct verdict *v, const struct snapshot *s)
 	json_t *meta;
 	output_array(v->cli->json, "stores");
 	for (size_t n = 0; c && n < c->store_count; n++)
-		judge_store(v, c->stores[n].name, snapshot_store_meta(s, c->stores[n].name));
+		status_judge_log(v, &c->stores[n], judge_store(v, c->stores[n].name, snapshot_store_meta(s, c->stores[n].name)));
 	json_array_foreach(json_object_get(s->record.meta, "stores"), i, meta) {
 		const char *name = json_string_value(json_object_get(meta, "name"));
 		if (name && !(c && im_config_find_store(c, name)))
@@ -140,7 +147,7 @@ static int judge_vault(struct verdict *v, const struct snapshot *newest, struct 
 		output_integer(v->cli->json, "vault_free_bytes", (int64_t)free_bytes);
 		im_bytes_format(space, sizeof space, free_bytes);
 		if (free_bytes < wanted)
-			red(v, "the vault has only %s left: make room before the next backup fails", space);
+			status_red(v, "the vault has only %s left: make room before the next backup fails", space);
 	}
 	output_line(v->cli, "vault          %s: %s in %" PRIu64 " objects, %s free", s->url, im_bytes_format(size, sizeof size, sum[0]),
 	    sum[1], space);
@@ -170,7 +177,7 @@ static void judge_state(struct verdict *v, const char *folder, const struct snap
 	}
 	output_boolean(v->cli->json, "state_agrees", found);
 	if (!found)
-		red(v, "the vault lacks snapshot %" PRIu64 ", which this node wrote: it was rolled back or snapshots were removed; run "
+		status_red(v, "the vault lacks snapshot %" PRIu64 ", which this node wrote: it was rolled back or snapshots were removed; run "
 		    "imvault backup and find out who did it", head.seq);
 	else if (known)
 		output_line(v->cli, "local state    agrees with the vault up to snapshot %" PRIu64, head.seq);
@@ -198,16 +205,21 @@ static int judge(struct verdict *v, const struct snapshot_list *list, struct im_
 	struct im_error why = { 0 };
 	for (size_t i = list->count; i-- > 0 && !newest;)
 		if (snapshot_read(cli->vault->storage, cli->vault->keyring, &list->items[i], &newest, &why)) {
-			red(v, "snapshot %s cannot be read: %s; run imvault verify", list->items[i].object, why.text);
+			status_red(v, "snapshot %s cannot be read: %s; run imvault verify", list->items[i].object, why.text);
 			im_error_clear(&why);
 		}
+	bool has_folder = backup_state_folder(cli->config, cli->vault->id, &folder, NULL) == 0;
+	if (has_folder)
+		follow_state_load(folder, v->node, &v->follow, NULL);
 	if (newest) {
-		judge_age(v, newest);
+		show_age(v, newest);
 		judge_stores(v, newest);
+		judge_age(v);
 	}
+	follow_state_clear(&v->follow);
 	int rc = judge_vault(v, newest, err);
 	snapshot_free(newest);
-	if (rc == 0 && backup_state_folder(cli->config, cli->vault->id, &folder, NULL) == 0) {
+	if (rc == 0 && has_folder) {
 		judge_state(v, folder, list);
 		show_verify(v, folder);
 	}

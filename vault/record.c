@@ -91,7 +91,8 @@ static int put_recipients(const struct keyring *k, const uint8_t key[32], struct
 	return 0;
 }
 
-static void put_part(struct im_buf *ret, size_t head_len, const uint8_t key[32], const struct part *plain)
+/* The head, which begins at `start`, is the additional data. */
+static void put_part(struct im_buf *ret, size_t start, size_t head_len, const uint8_t key[32], const struct part *plain)
 {
 	uint8_t *nonce = im_buf_grow(ret, CRYPTO_NONCE_BYTES);
 	if (!nonce)
@@ -100,7 +101,7 @@ static void put_part(struct im_buf *ret, size_t head_len, const uint8_t key[32],
 	size_t nonce_at = ret->len - CRYPTO_NONCE_BYTES;
 	uint8_t *out = im_buf_grow(ret, plain->len + CRYPTO_TAG_BYTES);
 	if (out)
-		crypto_aead_seal(out, key, ret->data + nonce_at, ret->data, head_len, plain->data, plain->len);
+		crypto_aead_seal(out, key, ret->data + nonce_at, ret->data + start, head_len, plain->data, plain->len);
 }
 
 static int put_head(const struct keyring *k, enum record_kind kind, size_t meta_len, size_t private_len, const uint8_t private_key[32],
@@ -123,18 +124,17 @@ static int encode_with(const struct keyring *k, enum record_kind kind, const str
 {
 	uint8_t signature[64];
 	size_t start = ret->len;
-	IM_CHECK(start == 0); /* the additional data is what has been written so far */
 	int rc = keyring_meta_key(k, keyring_generation(k), META_LABEL, keys, err);
 	crypto_random(keys + 32, 32);
 	if (rc == 0)
 		rc = put_head(k, kind, meta->len, private_part->len, keys + 32, ret, err);
 	if (rc)
 		return rc;
-	size_t head_len = ret->len;
-	put_part(ret, head_len, keys, meta);
-	put_part(ret, head_len, keys + 32, private_part);
+	size_t head_len = ret->len - start;
+	put_part(ret, start, head_len, keys, meta);
+	put_part(ret, start, head_len, keys + 32, private_part);
 	if (!ret->failed)
-		crypto_sign(signature, keyring_own(k)->sign_seed, DOMAIN, ret->data, ret->len);
+		crypto_sign(signature, keyring_own(k)->sign_seed, DOMAIN, ret->data + start, ret->len - start);
 	im_buf_put(ret, signature, sizeof signature);
 	return ret->failed ? im_fail(err, IM_ENOMEM, "out of memory writing a record") : 0;
 }
@@ -149,13 +149,16 @@ static int encode(const struct keyring *k, enum record_kind kind, json_t *meta, 
 		return im_fail(err, IM_EKEY, "writing a record takes a node key or a restore key");
 	if (private_part->len > MAX_PART_BYTES - CRYPTO_TAG_BYTES)
 		return im_fail(err, IM_EFAIL, "a record's part exceeds 256 MiB");
+	size_t start = ret->len;
 	int rc = pack_json(meta, &packed_meta, err);
 	const struct part meta_part = { packed_meta.data, packed_meta.len };
 	if (rc == 0)
 		rc = encode_with(k, kind, &meta_part, private_part, keys, ret, err);
 	crypto_wipe(keys, sizeof keys);
 	if (rc == 0)
-		crypto_hash(ret_hash, ret->data, ret->len);
+		crypto_hash(ret_hash, ret->data + start, ret->len - start);
+	else
+		ret->len = start;
 	return rc;
 }
 

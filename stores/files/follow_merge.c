@@ -151,11 +151,12 @@ static int second_pass(void *context, const struct files_log_record *record, str
 	m->began = true;
 	bool lives = line != FILES_NO_LINE && m->before.lines[line].path;
 	bool born = line != FILES_NO_LINE && !m->before.lines[line].origin;
-	struct files_log_record gone = { .type = FILES_LOG_GONE, .path = record->path };
+	/* of a file that began and ended within: only that it took the place of another */
+	struct files_log_record gone = { .type = FILES_LOG_GONE, .path = record->type == FILES_LOG_MOVED ? record->to : record->path };
 	switch (record->type) {
 	case FILES_LOG_APPEND: return lives ? append(m, line, record, err) : 0;
 	case FILES_LOG_BEGIN: return put_after_flush(m, lives ? record : &gone, err);
-	case FILES_LOG_MOVED: return born && !lives ? 0 : put_after_flush(m, record, err);
+	case FILES_LOG_MOVED: return put_after_flush(m, born && !lives ? &gone : record, err);
 	default: return put_after_flush(m, record, err);
 	}
 }

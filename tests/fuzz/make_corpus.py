@@ -156,5 +156,46 @@ def log_bodies():
         write("logbody", name, struct.pack("<5BH", 0, sections - 1, 3, 3, 64, sections * len(control)) + control * sections + literals * sections)
 
 
-for make in (configs, packs, index, snapshots, keyrings, leaves, segments, wals, log_bodies):
+def log_segments():
+    meta = {"kind": "segment", "type": "sqlite", "first": 2, "last": 3, "part": 0, "final": True, "level": 0, "prev": "00" * 32,
+            "points": [[1700000002000, 1700000002010], [1700000003000, 1700000003010]], "position": {"page_size": 4096, "pages": 3, "frame": 7},
+            "snapshot_seq": 1, "host": "im", "version": "0", "bytes": 4096, "commits": 2,
+            "log": {"epoch": "018bcfe5680000000001", "point": 1, "hash": "00" * 32, "complete_ms": 5, "sum": "00" * 16, "joined": True}}
+    write("log", "fine", json.dumps(meta).encode())
+    first = dict(meta, first=1, last=1, points=[[1700000001000, 1700000001010]],
+                 began={"reason": "the follower was not running", "after": {"epoch": "018bcfe5670000000001", "point": 9, "hash": "11" * 32, "complete_ms": 5}})
+    del first["prev"]
+    write("log", "first", json.dumps(first).encode())
+    write("log", "coarse", json.dumps(dict(meta, level=1, ends="22" * 32, points=meta["points"][1:], final=False)).encode())
+    write("log", "name", b"logs/im-01/archive/018bcfe5680000000001/00001/00001000-00001002-018bcfe5680a-0000e-0123456789abcdef")
+
+
+def tree_logs():
+    def text(t):
+        return struct.pack("<H", len(t)) + t
+
+    def place(offset, data=None):
+        return struct.pack("<Qq", offset, 1700000000000000000) + bytes(16) + (b"" if data is None else struct.pack("<I", len(data)) + data)
+
+    end = b"\0" + struct.pack("<2Q", 1700000000000, 1700000000100)
+    size, append, begin, folder, moved, gone, lost = (bytes([i]) for i in range(1, 8))
+    meta = struct.pack("<I", 12) + b"not looked at"[:12]
+    seeds = {
+        "append": [append + text(b"im/a.log") + place(4, b"two\n"), end, append + text(b"im/a.log") + place(8, b"three\n"), end],
+        "sizes": [size + text(b"im/a.log") + place(4), size + text(b"im/b.log") + place(0), end],
+        "begin": [folder + text(b"room") + meta, begin + text(b"room/x.log") + meta, append + text(b"room/x.log") + place(0, b"x"), end],
+        "rotation": [moved + text(b"a.log") + text(b"a.log.1"), begin + text(b"a.log") + meta, append + text(b"a.log") + place(0, b"new"),
+                     moved + text(b"a.log.1") + text(b"a.log.2"), moved + text(b"a.log") + text(b"a.log.1"), gone + text(b"a.log.2"), end],
+        "short-lived": [begin + text(b"a.log") + meta, append + text(b"a.log") + place(0, b"x"), moved + text(b"a.log") + text(b"b.log"),
+                        gone + text(b"b.log"), lost + text(b"c.log") + text(b"why"), end],
+    }
+    for name, records in seeds.items():
+        plain = b"".join(records)
+        ends = records.count(end)
+        write("files_log", name, b"R" + bytes([ends]) + plain)
+        frame = b"\x28\xb5\x2f\xfd\xa0" + struct.pack("<I", len(plain)) + struct.pack("<I", 1 | len(plain) << 3)[:3] + plain
+        write("files_log", name + "-body", struct.pack("<10I", 1, 7, ends, 1, 0, 0, 0, 0, len(plain), len(frame)) + frame)
+
+
+for make in (configs, packs, index, snapshots, keyrings, leaves, segments, wals, log_bodies, log_segments, tree_logs):
     make()

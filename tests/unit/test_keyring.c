@@ -391,6 +391,25 @@ static void keyring_revoke__node_key_is_refused_afterwards(void **state)
 	keyring_free(k);
 }
 
+#define EPOCH "018bcfe5680000000001"
+
+static void keyring_may_sign_log__ends_with_the_last_point(void **state)
+{
+	struct fixture *f = *state;
+	const uint8_t *id = f->node->key->id;
+	assert_true(keyring_may_sign_log(f->restore->keyring, id, "im-01", "archive", EPOCH, UINT32_MAX));
+	assert_false(keyring_may_sign_log(f->restore->keyring, f->restore->key->id, "im-01", "archive", EPOCH, 1));
+	must(keyring_revoke(f->restore->storage, f->restore->keyring, id, "{\"im-01\": 7, \"im-01/archive/" EPOCH "\": 4294967294}", NULL));
+	struct keyring *k = reopen(f, f->restore->key);
+	assert_true(keyring_may_sign(k, id, "im-01", 7));
+	assert_true(keyring_may_sign_log(k, id, "im-01", "archive", EPOCH, UINT32_MAX - 1));
+	assert_false(keyring_may_sign_log(k, id, "im-01", "archive", EPOCH, UINT32_MAX));
+	assert_false(keyring_may_sign_log(k, id, "im-01", "archive", "018bcfe5680000000002", 1));
+	assert_false(keyring_may_sign_log(k, id, "im-01", "other", EPOCH, 1));
+	assert_false(keyring_may_sign_log(k, id, "im-02", "archive", EPOCH, 1));
+	keyring_free(k);
+}
+
 static void keyring_revoke__keeps_the_last_restore_key(void **state)
 {
 	struct fixture *f = *state;
@@ -399,7 +418,9 @@ static void keyring_revoke__keeps_the_last_restore_key(void **state)
 
 static void keyring_revoke__checks_what_it_is_given(void **state)
 {
-	static const char *const lasts[] = { "7", "[]", "{", "{\"im-01\": -1}", "{\"im-01\": \"7\"}", "{\"../x\": 7}" };
+	static const char *const lasts[] = { "7", "[]", "{", "{\"im-01\": -1}", "{\"im-01\": \"7\"}", "{\"../x\": 7}", "{\"im-01/archive\": 7}",
+		"{\"im-01/archive/018bcfe568000000000\": 7}", "{\"im-01/archive/" EPOCH "0\": 7}", "{\"im-01/../" EPOCH "\": 7}",
+		"{\"im-01/archive/" EPOCH "\": -1}", "{\"im-01/archive/" EPOCH "/\": 1}" };
 	struct fixture *f = *state;
 	struct keyring *k;
 	uint8_t unknown[8] = { 1 };
@@ -711,6 +732,7 @@ int main(void)
 		TEST(keyring_add__refuses_the_same_or_a_foreign_key),
 		TEST(keyring_add__two_at_once_cannot_both_win),
 		TEST(keyring_revoke__node_key_is_refused_afterwards),
+		TEST(keyring_may_sign_log__ends_with_the_last_point),
 		TEST(keyring_revoke__keeps_the_last_restore_key),
 		TEST(keyring_revoke__checks_what_it_is_given),
 		TEST(keyring_revoke__restore_key_cannot_read_what_comes_later),

@@ -127,6 +127,33 @@ static void record_encode__appends_to_what_is_there(void **state)
 	assert_int_equal(decode(r->f.restore->keyring, b.data + 6, b.len - 6), 0);
 }
 
+static void record_encode_bytes__keeps_a_segments_body_as_it_is(void **state)
+{
+	struct rig *r = *state;
+	static const uint8_t body[] = { 0, 1, 255, 0 };
+	for (size_t len = 0; len <= sizeof body; len += sizeof body) {
+		auto_buf struct im_buf b = { 0 };
+		struct record record = { 0 };
+		uint8_t hash[32];
+		json_t *meta = json_pack("{s:s}", "kind", "segment");
+		im_buf_put(&b, "before", 6);
+		assert_ok(record_encode_bytes(r->f.node->keyring, RECORD_SEGMENT, meta, body, len, &b, hash, &r->err), &r->err);
+		json_decref(meta);
+		assert_ok(record_decode(r->f.restore->keyring, RECORD_SEGMENT, b.data + 6, b.len - 6, &record, &r->err), &r->err);
+		assert_memory_equal(record.hash, hash, 32);
+		assert_null(record.private_part);
+		assert_true(record.has_private);
+		assert_int_equal(record.private_bytes.len, len);
+		assert_memory_equal(record.private_bytes.data, body, len);
+		record_clear(&record);
+		assert_ok(record_decode(r->f.node->keyring, RECORD_SEGMENT, b.data + 6, b.len - 6, &record, &r->err), &r->err);
+		assert_false(record.has_private);
+		record_clear(&record);
+		b.data[b.len - 64 - 1] ^= 1; /* the body's tag */
+		assert_int_equal(record_decode(r->f.restore->keyring, RECORD_SEGMENT, b.data + 6, b.len - 6, &record, NULL), IM_ECORRUPT);
+	}
+}
+
 static void record_encode__takes_a_node_or_restore_key(void **state)
 {
 	struct rig *r = *state;
@@ -267,6 +294,7 @@ int main(void)
 		TEST(record__shows_neither_part_in_clear),
 		TEST(record_encode__never_repeats_itself),
 		TEST(record_encode__appends_to_what_is_there),
+		TEST(record_encode_bytes__keeps_a_segments_body_as_it_is),
 		TEST(record_encode__takes_a_node_or_restore_key),
 		TEST(record_decode__detects_every_flipped_bit),
 		TEST(record_decode__detects_every_length),
