@@ -244,7 +244,7 @@ static bool once_is_done(struct followed *f)
 			follow_trouble(f, rc, &why);
 			return false;
 		}
-		f->round_done = true;
+		f->round_done = f->ops->pending(f->follower) <= FOLLOW_PENDING_BYTES; /* else more waits at the source */
 	}
 	return f->round_done && follow_snapshot_settled(f);
 }

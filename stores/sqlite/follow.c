@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { ALARM_AFTER_MS = 5000 };
 #define SHM_ATTEMPTED_OFFSET 128 /* frames that a checkpoint has begun to write to the database */
 
 int follow_wal_limit(const struct im_config_store *store, uint64_t *ret, struct im_error *err)
@@ -242,13 +243,13 @@ static int follower_open(const struct follow_request *q, struct follower **ret, 
 
 static int follower_wait(struct follower *f, int wake_fd, int64_t timeout_ms, struct im_error *err)
 {
-	bool busy = f->too_much || (!f->held.all_backfilled && follow_wal_bytes(f) > FOLLOW_WAL_SMALL);
+	bool busy = f->too_much || f->more || (!f->held.all_backfilled && follow_wal_bytes(f) > FOLLOW_WAL_SMALL);
 	return watch_wait(&f->watch, wake_fd, timeout_ms, busy, err);
 }
 
 static size_t follower_pending(const struct follower *f)
 {
-	return f->too_much ? SIZE_MAX : f->point_count ? logbody_size(f->writer) + 1 : 0;
+	return f->too_much || f->more ? SIZE_MAX : f->point_count ? logbody_size(f->writer) + 1 : 0;
 }
 
 static int add_heartbeat(struct follower *f, struct im_error *err)
@@ -336,7 +337,8 @@ static void follower_health(struct follower *f, struct follow_health *ret)
 	uint64_t used = follow_wal_bytes(f);
 	char size[24], limit[24], since[40];
 	*ret = (struct follow_health){ .held_bytes = used };
-	if (used <= f->wal_limit / 4)
+	bool near_limit = used > f->wal_limit / 4 * 3;
+	if (used <= f->wal_limit / 4 || (!near_limit && im_now_ms() - f->free_ms < ALARM_AFTER_MS))
 		return;
 	ret->held_since_ms = f->free_ms;
 	snprintf(f->alarm, sizeof f->alarm, "the WAL of %s has grown to %s: for %s its server left no pause between commits in which it could be "

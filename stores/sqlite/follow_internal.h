@@ -29,6 +29,7 @@ struct follower {
 	size_t part_count;
 	bool taken;                /* handed out, not durable yet */
 	bool too_much;             /* more waits at the source than fits into this batch: take it */
+	bool more;                 /* and it will still wait there when that is done */
 	uint32_t point;            /* last given */
 	int64_t complete_ms, latest_ms; /* of the last point */
 	int64_t seen_before_ms, seen_after_ms; /* the last look that found nothing new */

@@ -18,7 +18,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { LARGE_BYTES = 16 << 20, /* a single commit of more goes round the journal */
+enum { LARGE_BYTES = 32 << 20, /* a single commit of more goes round the journal */
 	HUGE_BYTES = 160 << 20, /* and one of more than this (a VACUUM) is better told by a snapshot */
 	BATCH_BYTES = 2 << 20,
 	TRY_MS = 20, TRY_HARD_MS = 150, /* how long to try for a restart at once */
@@ -244,6 +244,7 @@ static int advance(struct follower *f, bool *ret_new, struct im_error *err)
 	rc = capture_pinned(f, &mark, ret_new, err);
 	if (rc)
 		return rc;
+	f->more = f->too_much;
 	if (!f->too_much)
 		return let_older_go(f, err);
 	/* Not all of it yet, or not in the journal: the old pin stays until the batch is safe. */
