@@ -40,8 +40,9 @@ static void wait_for_answer(struct followed *f, struct question *q)
 	int rc = 0;
 	while (!q->done && f->question == q && (rc != ETIMEDOUT || q->taken))
 		rc = q->taken ? pthread_cond_wait(&f->answered, &f->lock) : pthread_cond_timedwait(&f->answered, &f->lock, &until);
-	if (!q->done)
-		q->rc = im_fail(&q->err, IM_EMISSED, "the store is busy");
+	if (q->done)
+		return;
+	q->rc = im_fail(&q->err, IM_EMISSED, f->closed ? "the follower stops" : "the store is busy");
 	f->question = NULL;
 }
 
@@ -257,6 +258,7 @@ void follow_answer(struct followed *f)
 	carry_out(f, q);
 	pthread_mutex_lock(&f->lock);
 	q->done = true;
+	f->question = NULL; /* or it would be carried out again before its asker wakes */
 	f->thaw_wanted = f->frozen_until_ms || f->anchored;
 	pthread_cond_broadcast(&f->answered);
 	pthread_mutex_unlock(&f->lock);

@@ -23,7 +23,7 @@ static const char help[] =
     "  imvault [-c FILE] verify [--read[=PERCENT]]\n"
     "  imvault verify --vault URL [--key FILE] [--node NAME] [--read[=PERCENT]]\n"
     "\n"
-    "  (nothing)         every object is there, signed, and the chain is whole\n"
+    "  (nothing)         every object is there, signed, and the chain is whole; logs too\n"
     "  --read            reads every byte and compares it with its hash\n"
     "  --read=10         reads a tenth, and goes on from there the next time\n"
     "\n"
@@ -62,6 +62,8 @@ static void result_json(json_t *j, const struct verify_result *r)
 	output_integer(j, "snapshots", (int64_t)r->snapshots);
 	output_integer(j, "packs", (int64_t)r->packs);
 	output_integer(j, "fragments", (int64_t)r->fragments);
+	output_integer(j, "segments", (int64_t)r->segments);
+	output_integer(j, "log_bytes", (int64_t)r->log_bytes);
 	output_integer(j, "packs_read", (int64_t)r->packs_read);
 	output_integer(j, "bytes_read", (int64_t)r->bytes_read);
 	output_integer(j, "bytes_total", (int64_t)r->bytes_total);
@@ -88,7 +90,7 @@ static void say_damage(const struct cli *cli, const struct verify_damage *d)
 		output_line(cli, "    %s", d->paths[i]);
 	if (d->path_count > PATHS_SHOWN)
 		output_line(cli, "    and %zu more (--json names all)", d->path_count - PATHS_SHOWN);
-	if (!d->snapshot_count)
+	if (!d->snapshot_count && !d->store_count)
 		output_line(cli, "  no snapshot needs it");
 }
 
@@ -104,8 +106,8 @@ static void say(const struct cli *cli, const struct verify_result *r, int rc)
 		return;
 	if (rc == 0 && !isatty(STDOUT_FILENO))
 		return;
-	output_line(cli, "%s  %" PRIu64 " snapshots, %" PRIu64 " packs, %" PRIu64 " index objects; read %s of %s in %s%s",
-	    rc ? "DAMAGED" : "SOUND", r->snapshots, r->packs, r->fragments, im_bytes_format(read, sizeof read, r->bytes_read),
+	output_line(cli, "%s  %" PRIu64 " snapshots, %" PRIu64 " packs, %" PRIu64 " index objects, %" PRIu64 " log segments; read %s of %s in %s%s",
+	    rc ? "DAMAGED" : "SOUND", r->snapshots, r->packs, r->fragments, r->segments, im_bytes_format(read, sizeof read, r->bytes_read),
 	    im_bytes_format(total, sizeof total, r->bytes_total), im_duration_format(took, sizeof took, r->duration_ms),
 	    r->entries_decoded ? ", every entry decrypted" : "");
 }

@@ -25,16 +25,18 @@ struct route_log {
 	struct link *links;
 	struct rebuild_log_body *bodies;
 	pthread_mutex_t mutex; /* the links, and: */
-	bool has_lost;
+	bool has_lost, lost_link; /* lost_link: it only does not follow the one before it */
 	size_t lost;           /* item that cannot be had */
 	char *why;
 };
 
 void route_lost_clear(struct route_lost *l)
 {
-	for (size_t i = 0; i < l->count; i++)
-		free(l->objects[i]);
-	free(l->objects);
+	for (size_t i = 0; i < l->count; i++) {
+		free(l->items[i].object);
+		free(l->items[i].after);
+	}
+	free(l->items);
 	*l = (struct route_lost){ 0 };
 }
 
@@ -78,11 +80,12 @@ static bool follows_locked(const struct route_log *l, size_t i)
 	return !before->read || (mine->has_prev && memcmp(mine->prev, before->next, 32) == 0);
 }
 
-static int lose(struct route_log *l, size_t i, const char *why, struct im_error *err)
+static int lose(struct route_log *l, size_t i, bool link, const char *why, struct im_error *err)
 {
 	pthread_mutex_lock(&l->mutex);
 	if (!l->has_lost) {
 		l->lost = i;
+		l->lost_link = link;
 		l->why = strdup(why);
 		l->has_lost = true;
 	}
@@ -103,7 +106,7 @@ static int link_in(struct route_log *l, size_t i, const struct log_segment *s, s
 		return 0;
 	size_t stranger = follows ? i + 1 : i;
 	auto_free char *why = im_format("%s does not follow the segment before it: something was removed, replaced, or written by two machines", name_at(l, stranger)->object);
-	return lose(l, stranger, why ? why : "out of memory", err);
+	return lose(l, stranger, true, why ? why : "out of memory", err);
 }
 
 static int read_body(const struct rebuild_log *log, size_t i, struct im_buf *ret, struct im_error *err)
@@ -113,7 +116,7 @@ static int read_body(const struct rebuild_log *log, size_t i, struct im_buf *ret
 	struct im_error why = { 0 };
 	int rc = log_read(l->plan.storage, l->plan.keyring, l->plan.node, name_at(l, i), &s, &why);
 	if (rc == IM_ECORRUPT || rc == IM_ENOTFOUND || rc == IM_EIO)
-		return lose(l, i, why.text, err);
+		return lose(l, i, false, why.text, err);
 	if (rc)
 		return im_fail(err, rc, "%s", why.text);
 	if (!s->record.has_private)
@@ -138,27 +141,40 @@ const struct rebuild_log *route_log(const struct restore_route *r)
 
 bool route_take_lost(struct restore_route *r, struct route_lost *lost, const char **ret_why)
 {
-	if (!r->log || !r->log->has_lost)
+	struct route_log *l = r->log;
+	if (!l || !l->has_lost)
 		return false;
-	char **grown = realloc(lost->objects, (lost->count + 1) * sizeof *grown);
+	struct route_lost_item *grown = realloc(lost->items, (lost->count + 1) * sizeof *grown);
 	if (!grown)
 		return false;
-	lost->objects = grown;
-	if (!(grown[lost->count] = strdup(name_at(r->log, r->log->lost)->object)))
+	bool link = l->lost_link && l->lost > 0;
+	lost->items = grown;
+	grown[lost->count++] = (struct route_lost_item){ .object = strdup(name_at(l, l->lost)->object),
+		.after = link ? strdup(name_at(l, l->lost - 1)->object) : NULL };
+	if (!grown[lost->count - 1].object || (link && !grown[lost->count - 1].after))
 		return false;
-	lost->count++;
-	*ret_why = r->log->why ? r->log->why : "a segment of the log cannot be read";
+	*ret_why = l->why ? l->why : "a segment of the log cannot be read";
 	return true;
 }
 
 /* --- planning --- */
 
-static void leave_out(struct log_route *plan, const struct route_lost *lost)
+/* Excludes the first item of the plan that is lost; false: none is. */
+static bool leave_out(struct log_route *plan, const struct route_lost *lost)
 {
-	for (size_t i = 0; i < plan->list.count; i++)
-		for (size_t k = 0; k < lost->count; k++)
-			if (strcmp(plan->list.items[i].object, lost->objects[k]) == 0)
-				plan->excluded[i] = true;
+	for (size_t i = 0; i < plan->count; i++)
+		for (size_t k = 0; k < lost->count; k++) {
+			const struct route_lost_item *item = &lost->items[k];
+			const char *before = i ? plan->list.items[plan->items[i - 1]].object : "";
+			if (strcmp(plan->list.items[plan->items[i]].object, item->object) != 0 || (item->after && strcmp(before, item->after) != 0))
+				continue;
+			if (item->after)
+				log_route_exclude(plan, i);
+			else
+				plan->excluded[plan->items[i]] = true;
+			return true;
+		}
+	return false;
 }
 
 static int list_bodies(struct route_log *l, const json_t *anchor, struct im_error *err)
@@ -185,9 +201,10 @@ static int plan_log(struct history *h, const char *store, const struct log_ancho
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	pthread_mutex_init(&l->mutex, NULL);
 	int rc = log_route_open(h->vault->storage, h->vault->keyring, h->names.items[0].node, store, anchor, &l->plan, err);
-	if (rc == 0) {
-		leave_out(&l->plan, lost);
+	bool again = rc == 0;
+	while (again) {
 		rc = log_route_plan(&l->plan, until_ms, err);
+		again = rc == 0 && leave_out(&l->plan, lost);
 	}
 	if (rc) {
 		log_free(l);

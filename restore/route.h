@@ -14,7 +14,10 @@
 #define ROUTE_LATEST INT64_MAX
 
 struct route_lost { /* segments of one store's log that cannot be had */
-	char **objects;
+	struct route_lost_item {
+		char *object;
+		char *after; /* not NULL: it can, but not behind this one */
+	} *items;
 	size_t count;
 };
 void route_lost_clear(struct route_lost *l);

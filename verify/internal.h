@@ -7,6 +7,7 @@
 
 #include "stores/store.h"
 #include "verify/verify.h"
+#include "vault/logroute.h"
 #include "vault/snapshot.h"
 
 #include <pthread.h>
@@ -39,6 +40,13 @@ struct verify_snapshot {
 	size_t store_count;
 };
 
+struct verify_image { /* a store's image that stands in a log */
+	size_t snapshot; /* row of verify.snapshots */
+	char *store;
+	struct log_anchor anchor; /* without sum */
+	bool visited, seen, same; /* logharm.c */
+};
+
 struct verify {
 	const struct verify_request *request;
 	struct verify_result *result;
@@ -49,6 +57,8 @@ struct verify {
 	size_t pack_count, pack_cap;
 	struct snapshot_list list;
 	struct verify_snapshot *snapshots; /* as list */
+	struct verify_image *images;
+	size_t image_count;
 	bool all_readable;
 	pthread_mutex_t mutex; /* result->damaged and progress, while threads read */
 	uint64_t done_bytes, due_bytes;
@@ -72,7 +82,15 @@ int verify_snapshots(struct verify *v, struct im_error *err);
 int verify_chains(struct verify *v, struct im_error *err);
 int verify_index(struct verify *v, struct im_error *err);
 int verify_presence(struct verify *v, struct im_error *err);
+/* Any key or none: does the object hash to the digits of its name? Damage otherwise. */
+int verify_named_hash(
+    struct verify *v, const char *object, const char *digits, bool *ret_same, struct im_error *err);
 struct verify_pack *verify_find_pack(struct verify *v, const uint8_t name[32]);
+
+/* logs.c: where images stand in logs (as snapshots are read); the logs themselves. */
+int verify_take_images(
+    struct verify *v, size_t snapshot, const struct snapshot *s, struct im_error *err);
+int verify_logs(struct verify *v, struct im_error *err);
 
 /* content.c: reads the share that is due. */
 int verify_content(struct verify *v, struct im_error *err);

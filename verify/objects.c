@@ -187,7 +187,7 @@ static void resolve_stores(struct verify *v, struct verify_snapshot *vs, const s
 }
 
 /* The name holds the hash of the content: shows damage without any key. */
-static int check_named_hash(
+int verify_named_hash(
     struct verify *v, const char *object, const char *digits, bool *ret_same, struct im_error *err)
 {
 	auto_buf struct im_buf b = { 0 };
@@ -224,7 +224,7 @@ static int read_snapshot(struct verify *v, size_t i, struct snapshot **ret, stru
 	*ret = NULL;
 	if (v->keyless) {
 		bool same;
-		return check_named_hash(v, vs->name.object, vs->name.hash_prefix, &same, err);
+		return verify_named_hash(v, vs->name.object, vs->name.hash_prefix, &same, err);
 	}
 	int rc = snapshot_read(v->storage, v->keyring, &vs->name, ret, &why);
 	if (rc == 0)
@@ -263,6 +263,8 @@ static int take_snapshot(struct verify *v, size_t i, struct im_error *err)
 	if (rc == 0)
 		rc = merge_missing(v, missing, missing_count, &why);
 	free(missing);
+	if (rc == 0)
+		rc = verify_take_images(v, i, s, &why);
 	v->snapshots[i].readable = rc == 0;
 	snapshot_free(s);
 	return rc ? im_fail(err, rc, "%s", why.text) : 0;
@@ -345,7 +347,7 @@ static int check_fragment(struct verify *v, const char *object, struct im_error 
 	const char *slash = strrchr(object, '/');
 	bool same = false;
 	v->result->fragments++;
-	int rc = check_named_hash(v, object, slash ? slash + 1 : object, &same, err);
+	int rc = verify_named_hash(v, object, slash ? slash + 1 : object, &same, err);
 	if (rc || !same || v->keyless)
 		return rc;
 	auto_buf struct im_buf b = { 0 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Verification as a story: list the packs, read the snapshots, check chains and index, compare
+ * Verification as a story: list the packs, read the snapshots, check chains, logs and index, compare
  * what is needed with what is there, read the share that is due, say what damage harms.
  */
 #include "verify/verify.h"
@@ -26,6 +26,9 @@ static void verify_clear(struct verify *v)
 	for (size_t i = 0; i < v->pack_count; i++)
 		free(v->packs[i].bad);
 	free(v->packs);
+	for (size_t i = 0; i < v->image_count; i++)
+		free(v->images[i].store);
+	free(v->images);
 	snapshot_list_clear(&v->list);
 	pthread_mutex_destroy(&v->mutex);
 }
@@ -38,6 +41,8 @@ static int run(struct verify *v, struct im_error *err)
 		rc = verify_snapshots(v, err);
 	if (rc == 0)
 		rc = verify_chains(v, err);
+	if (rc == 0)
+		rc = verify_logs(v, err);
 	if (rc == 0)
 		rc = verify_index(v, err);
 	if (rc == 0)

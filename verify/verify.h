@@ -34,13 +34,14 @@ struct verify_damage {
 	char **stores;    /* "NODE/STORE" */
 	size_t store_count;
 	char **paths; /* what is harmed in the newest harmed snapshot of each node: files, or pages
-			 of a database */
+			 of a database; of a segment of a log: which instants, a sentence */
 	size_t path_count;
 };
 
 struct verify_result {
 	uint64_t snapshots, packs, fragments; /* looked at */
 	uint64_t packs_read, bytes_read, bytes_total; /* of packs that snapshots need */
+	uint64_t segments, log_bytes; /* of the logs, all of which are read */
 	uint64_t entries_decoded; /* with a restore key */
 	uint64_t unreferenced;    /* packs no snapshot needs (runs that died, or other nodes) */
 	int64_t duration_ms;

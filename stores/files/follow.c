@@ -86,6 +86,7 @@ static void follower_close(struct follower *f, bool hold)
 	(void)hold;
 	if (!f)
 		return;
+	files_follow_register(f, false);
 	if (f->saved_is_old && !f->taken && !f->point_count && !f->open)
 		files_follow_save(f, true, NULL); /* else bytes are captured twice */
 	files_follow_watch_close(f);
@@ -96,6 +97,8 @@ static void follower_close(struct follower *f, bool hold)
 	free(f->files);
 	files_names_clear(&f->by_path);
 	files_names_clear(&f->by_ident);
+	files_names_clear(&f->told);
+	im_buf_free(&f->free_rows);
 	files_exclude_clear(&f->exclude);
 	files_exclude_clear(&f->patterns);
 	files_parent_close(&f->parent);
@@ -122,6 +125,7 @@ static int follower_open(const struct follow_request *q, struct follower **ret, 
 		follower_close(f, false);
 		return rc;
 	}
+	files_follow_register(f, true);
 	*ret = f;
 	return 0;
 }
@@ -140,7 +144,9 @@ static size_t follower_pending(const struct follower *f)
 
 static bool is_scan_due(const struct follower *f)
 {
-	return f->inotify < 0 || im_monotonic_ms() - f->scanned_ms > FILES_FOLLOW_RESCAN_MS;
+	int64_t rest = f->scan_took_ms * 1000; /* a thousandth of the time may go into it */
+	rest = rest > FILES_FOLLOW_RESCAN_MS ? FILES_FOLLOW_RESCAN_MS : rest;
+	return f->inotify < 0 || im_monotonic_ms() - f->scanned_ms > rest;
 }
 
 static int take(struct follower *f, bool heartbeat, struct follow_batch *ret, bool *ret_any, struct im_error *err)
@@ -158,7 +164,7 @@ static int take_to(struct follower *f, const json_t *position, struct follow_bat
 {
 	bool any;
 	int rc = 0;
-	if (position)
+	if (position && !json_is_true(json_object_get(position, "here")))
 		return im_fail(err, IM_ENOTFOUND, "a tree is only anchored at what its follower has just seen");
 	for (int i = 0; i < ANCHOR_ROUNDS && !rc && (!i || f->touched_count); i++) /* until no change is in the middle */
 		rc = files_follow_round(f, false, &any, err);

@@ -153,7 +153,7 @@ int files_follow_advance(struct follower *f, uint32_t file, const struct follow_
 static int give_up(struct follower *f, const char *path, uint32_t old, int errno_value, struct im_error *err)
 {
 	struct files_log_record gone = { .type = FILES_LOG_GONE, .path = path };
-	files_follow_warn(f, "%s cannot be followed: %s", path, strerror(errno_value));
+	files_follow_warn_once(f, path, errno_value);
 	int rc = old == FILES_NO_NAME ? 0 : files_follow_put(f, &gone, err);
 	if (old != FILES_NO_NAME)
 		files_follow_remove(f, old);

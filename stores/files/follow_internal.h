@@ -15,7 +15,7 @@
 
 #define FILES_FOLLOW_ID_BYTES 8
 #define FILES_FOLLOW_SCAN_MS 5000     /* without inotify: this often */
-#define FILES_FOLLOW_RESCAN_MS 600000 /* with it, to be sure (network file systems tell nothing) */
+#define FILES_FOLLOW_RESCAN_MS 600000 /* with it, at the latest, with a heartbeat, to be sure (network file systems tell nothing) */
 
 struct follow_ident { /* of an inode; born_ns keeps a number used again apart, 0: unknown */
 	uint64_t dev, ino;
@@ -68,7 +68,9 @@ struct follower {
 
 	struct follow_file *files;
 	size_t file_count, file_cap, live_count, lost_count;
+	struct im_buf free_rows; /* numbers[4] */
 	struct files_names by_path, by_ident;
+	struct files_names told; /* paths somebody was warned of */
 	uint64_t total_bytes; /* captured, of live files */
 
 	/* Watching. */
@@ -78,7 +80,7 @@ struct follower {
 	size_t folder_count, folder_cap;
 	struct files_names folder_by_path, folder_by_watch;
 	uint32_t scan_round;
-	int64_t scanned_ms, returned_ms; /* monotonic */
+	int64_t scanned_ms, scan_took_ms, returned_ms; /* monotonic */
 	char **touched; /* paths to look at */
 	size_t touched_count, touched_cap;
 	struct files_names touched_names;
@@ -100,6 +102,7 @@ struct follower {
 	uint64_t saved_structure, saved_bytes;
 	int64_t saved_ms; /* monotonic */
 	bool saved_is_old;
+	struct follower *next; /* of those this process has */
 	char alarm[512];
 };
 
@@ -147,6 +150,8 @@ void files_follow_drop_batch(struct follower *f);
 size_t files_follow_batch_size(const struct follower *f);
 /* The metadata of an open file or folder, as a tree segment with one member. */
 int files_follow_meta(struct follower *f, int fd, struct im_buf *ret, struct im_error *err);
+/* Of a path, once in the follower's life. */
+void files_follow_warn_once(struct follower *f, const char *path, int errno_value);
 void files_follow_warn(const struct follower *f, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* follow_round.c */
@@ -166,6 +171,8 @@ json_t *files_follow_position(const struct follower *f);
 /* IM_EGAP: what is known does not reach position, or the tree is another one. */
 int files_follow_load(struct follower *f, const json_t *position, uint32_t point, struct im_error *err);
 int files_follow_save(struct follower *f, bool force, struct im_error *err);
+/* While it is registered, moved says no in this process: a tree is a lot to look through, and the follower does it itself from time to time. */
+void files_follow_register(struct follower *f, bool attached);
 int files_follow_moved(const struct im_config_store *store, const json_t *position, bool *ret_moved, int64_t *ret_last_ms,
     struct im_error *err);
 

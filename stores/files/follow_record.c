@@ -23,6 +23,13 @@ void files_follow_warn(const struct follower *f, const char *format, ...)
 	f->events->warn(f->events->context, f->store->name, text);
 }
 
+void files_follow_warn_once(struct follower *f, const char *path, int errno_value)
+{
+	if (files_names_get(&f->told, path) != FILES_NO_NAME || files_names_put(&f->told, path, 1, NULL))
+		return;
+	files_follow_warn(f, "%s cannot be followed: %s", path, strerror(errno_value));
+}
+
 static int cut_part(struct follower *f, struct im_error *err)
 {
 	struct follow_body *grown = realloc(f->parts, (f->part_count + 1) * sizeof *grown);

@@ -10,13 +10,13 @@
 
 #include <string.h>
 
-enum kind { NOTHING, SAME, MOVED, NEW, LATER };
+enum kind { NOTHING, SAME, MOVED, NEW, ALIAS, LATER };
 
 struct change {
 	char *path;
 	enum kind kind;
 	struct follow_look look;
-	uint32_t file; /* SAME, MOVED: its row */
+	uint32_t file; /* SAME, MOVED, ALIAS: its row */
 };
 
 struct round {
@@ -68,7 +68,7 @@ static void judge(struct follower *f, struct change *c)
 		c->kind = MOVED;
 		f->files[there].moving = true;
 	} else if (there != FILES_NO_NAME && !has_left(f, there)) {
-		return; /* another name of a file that is followed under its first */
+		c->kind = ALIAS; /* another name of a file that is followed under its first */
 	} else if (files_follow_is_wanted(f, c->path)) {
 		c->kind = NEW;
 	}
@@ -81,7 +81,7 @@ static int wait_for_missing(struct round *r, struct im_error *err)
 	int rc = 0;
 	for (size_t i = 0; i < r->count && !rc; i++) {
 		struct change *c = &r->changes[i];
-		uint32_t here = c->kind == NOTHING || c->kind == NEW ? files_follow_find(f, c->path) : FILES_NO_NAME;
+		uint32_t here = c->kind == NOTHING || c->kind == NEW || c->kind == ALIAS ? files_follow_find(f, c->path) : FILES_NO_NAME;
 		if (here == FILES_NO_NAME || f->files[here].moving || f->files[here].missing)
 			continue;
 		f->files[here].missing = true;
@@ -142,7 +142,7 @@ static int end_gone(struct round *r, struct im_error *err)
 	int rc = 0;
 	for (size_t i = 0; i < r->count && !rc; i++) {
 		struct change *c = &r->changes[i];
-		uint32_t here = c->kind == NOTHING ? files_follow_find(f, c->path) : FILES_NO_NAME;
+		uint32_t here = c->kind == NOTHING || c->kind == ALIAS ? files_follow_find(f, c->path) : FILES_NO_NAME;
 		if (here == FILES_NO_NAME)
 			continue;
 		struct files_log_record gone = { .type = FILES_LOG_GONE, .path = c->path };
@@ -164,7 +164,7 @@ static int read_all(struct round *r, struct im_error *err)
 			rc = files_follow_touch(f, c->path, err);
 		else if (c->kind == NEW)
 			rc = files_follow_begin(f, c->path, &c->look, err);
-		else if (f->files[c->file].path && !strcmp(f->files[c->file].path, c->path))
+		else if (f->files[c->file].path && (c->kind == ALIAS || !strcmp(f->files[c->file].path, c->path)))
 			rc = files_follow_advance(f, c->file, &c->look, err);
 	}
 	return rc;

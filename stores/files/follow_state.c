@@ -15,6 +15,7 @@
 #include "vault/crypto.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 
 #define MAGIC "IMVFFIL1"
@@ -187,6 +188,32 @@ int files_follow_load(struct follower *f, const json_t *position, uint32_t point
 
 /* --- without a follower --- */
 
+static pthread_mutex_t attached_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct follower *attached_first;
+
+void files_follow_register(struct follower *f, bool attached)
+{
+	pthread_mutex_lock(&attached_lock);
+	struct follower **at = &attached_first;
+	while (*at && *at != f)
+		at = &(*at)->next;
+	if (attached && !*at)
+		*at = f;
+	else if (!attached && *at)
+		*at = f->next;
+	pthread_mutex_unlock(&attached_lock);
+}
+
+static bool is_attached(const uint8_t id[FILES_FOLLOW_ID_BYTES])
+{
+	pthread_mutex_lock(&attached_lock);
+	const struct follower *f = attached_first;
+	while (f && memcmp(f->state.id, id, FILES_FOLLOW_ID_BYTES) != 0)
+		f = f->next;
+	pthread_mutex_unlock(&attached_lock);
+	return f != NULL;
+}
+
 struct glance {
 	const struct files_exclude *patterns;
 	int64_t last_ms;
@@ -215,6 +242,11 @@ int files_follow_moved(const struct im_config_store *store, const json_t *positi
 	struct files_exclude exclude = { 0 }, patterns = { 0 };
 	uint64_t bytes;
 	int rc = decode_position(position, &at, &bytes, err);
+	if (!rc && is_attached(at.id)) {
+		*ret_moved = false;
+		*ret_last_ms = at.complete_ms;
+		return 0;
+	}
 	if (!rc)
 		rc = files_exclude_init(&exclude, NULL, store, err);
 	if (!rc)

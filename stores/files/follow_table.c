@@ -88,12 +88,11 @@ uint32_t files_follow_find_ident(const struct follower *f, const struct follow_i
 
 static int free_row(struct follower *f, uint32_t *ret, struct im_error *err)
 {
-	/* rows of removed files are few: looked for only when the table is full */
-	for (size_t i = 0; f->file_count == f->file_cap && f->live_count < f->file_count && i < f->file_count; i++)
-		if (!f->files[i].path) {
-			*ret = (uint32_t)i;
-			return 0;
-		}
+	if (f->free_rows.len) {
+		f->free_rows.len -= 4;
+		*ret = im_le32(f->free_rows.data + f->free_rows.len);
+		return 0;
+	}
 	if (f->file_count == f->file_cap) {
 		size_t cap = f->file_cap ? 2 * f->file_cap : 64;
 		struct follow_file *grown = realloc(f->files, cap * sizeof *grown);
@@ -135,6 +134,9 @@ void files_follow_remove(struct follower *f, uint32_t file)
 	f->live_count--;
 	free(e->path);
 	*e = (struct follow_file){ 0 };
+	im_buf_put_u32(&f->free_rows, file);
+	if (f->free_rows.failed) /* the row stays unused */
+		f->free_rows = (struct im_buf){ .data = f->free_rows.data, .cap = f->free_rows.cap };
 }
 
 int files_follow_rebind(struct follower *f, uint32_t file, const struct follow_ident *ident, struct im_error *err)
@@ -197,7 +199,7 @@ int files_follow_adopt_all(struct follower *f, struct im_error *err)
 			continue;
 		auto_close int fd = files_follow_open_file(f, f->touched[i], &look.ident);
 		if (fd < 0) {
-			files_follow_warn(f, "%s cannot be followed: %s", f->touched[i], strerror(-fd));
+			files_follow_warn_once(f, f->touched[i], -fd);
 			continue;
 		}
 		rc = files_follow_add(f, f->touched[i], &look, &file, err);

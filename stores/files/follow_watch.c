@@ -174,7 +174,7 @@ static void on_fault(void *context, const char *path, int errno_value)
 {
 	struct follower *f = context;
 	if (errno_value != ENOENT && errno_value != ENOTDIR && errno_value != ELOOP)
-		files_follow_warn(f, "cannot look at %s: %s", path, strerror(errno_value));
+		files_follow_warn_once(f, path, errno_value);
 }
 
 static int walk(struct follower *f, const char *from, struct im_error *err)
@@ -194,6 +194,7 @@ static int check_root(struct follower *f, struct im_error *err)
 
 int files_follow_scan(struct follower *f, struct im_error *err)
 {
+	int64_t start = im_monotonic_ms();
 	int rc = check_root(f, err);
 	f->scan_round++;
 	if (!rc)
@@ -207,6 +208,7 @@ int files_follow_scan(struct follower *f, struct im_error *err)
 	if (!rc) {
 		f->rescan = false;
 		f->scanned_ms = im_monotonic_ms();
+		f->scan_took_ms = f->scanned_ms - start;
 	}
 	return rc;
 }

@@ -355,7 +355,10 @@ static void anchor(const struct snapshot_request *q, json_t **ret)
 	struct im_error why = { 0 };
 	if (!a || a->freeze(a, q->store->name, &why)) /* it does not follow this store */
 		return;
-	if (a->pinned(a, q->store->name, NULL, ret, &why) && q->events && q->events->warn) {
+	json_t *here = json_pack("{s:b}", "here", 1); /* so that the follower knows of the anchor, even if nothing is new */
+	int rc = here ? a->pinned(a, q->store->name, here, ret, &why) : im_fail(&why, IM_ENOMEM, "out of memory");
+	json_decref(here);
+	if (rc && q->events && q->events->warn) {
 		auto_free char *text = im_format("this snapshot does not stand in the log: %s", why.text);
 		q->events->warn(q->events->context, q->store->name, text ? text : why.text);
 	}

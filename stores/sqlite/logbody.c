@@ -415,6 +415,12 @@ int logbody_seek_section(struct logbody_cursor *c, size_t section, struct im_err
 size_t logbody_block_count(const struct logbody *b) { return b->block_count; }
 uint32_t logbody_block_page(const struct logbody *b, size_t i) { return b->blocks[i].first_page; }
 
+void logbody_block_sizes(const struct logbody *b, size_t i, uint32_t *ret_records, uint32_t *ret_literals)
+{
+	*ret_records = b->blocks[i].records;
+	*ret_literals = b->blocks[i].literals;
+}
+
 void logbody_block_clear(struct logbody_block *block)
 {
 	free(block->records);

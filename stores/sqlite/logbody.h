@@ -79,6 +79,8 @@ struct logbody_block {
 };
 size_t logbody_block_count(const struct logbody *b);
 uint32_t logbody_block_page(const struct logbody *b, size_t i); /* of its first record */
+/* How many records it holds, and how many bytes of literals: pages × their size if nothing of any base is left. */
+void logbody_block_sizes(const struct logbody *b, size_t i, uint32_t *ret_records, uint32_t *ret_literals);
 /* Decodes block i into ret, which is empty. zstd: a context of the calling thread's. literals false: only control is read, and ops' literals
  * are NULL. Any thread, if the source's read allows it. IM_ECORRUPT as for logbody_next. */
 int logbody_block_read(const struct logbody *b, size_t i, struct ZSTD_DCtx_s *zstd, bool literals, struct logbody_block *ret, struct im_error *err);

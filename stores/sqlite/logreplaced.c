@@ -24,9 +24,19 @@ static void mark(struct loglayers *all, uint32_t page)
 		__atomic_fetch_or(&all->replaced[page / 8], (uint8_t)(1u << (page % 8)), __ATOMIC_RELAXED);
 }
 
+/* An extent is only left out if all of its pages are replaced: where most changes keep something of the page, looking closer does not pay. */
+static bool may_replace(const struct loglayers *all, const struct loglayer_block *block)
+{
+	uint32_t records, literals;
+	logbody_block_sizes(block->body, block->index, &records, &literals);
+	return block->page < all->image_pages && literals >= (uint64_t)records * logbody_page_size(block->body) / 2;
+}
+
 static int mark_block(struct loglayers *all, const struct loglayer_block *block, ZSTD_DCtx *zstd, struct im_error *err)
 {
 	struct logbody_block b = { 0 };
+	if (!may_replace(all, block))
+		return 0;
 	int rc = logbody_block_read(block->body, block->index, zstd, false, &b, err);
 	for (size_t i = 0; rc == 0 && i < b.count; i++)
 		if (!b.records[i].ops.has_base)

@@ -13,8 +13,10 @@
 #include "stores/files/walk.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,8 +175,7 @@ static int pinned(struct snapshot_anchor *a, const char *store, const json_t *po
 	struct rig *t = (struct rig *)a;
 	struct follow_batch b = { 0 };
 	assert_string_equal(store, "uploads");
-	assert_null(position);
-	int rc = files_follow_ops.take_to(t->f, NULL, &b, err);
+	int rc = files_follow_ops.take_to(t->f, position, &b, err);
 	assert_ok(rc, err);
 	keep_batch(t, &b);
 	t->anchored = t->point;
@@ -838,32 +839,145 @@ static void hard_link__grows_under_both_names(void **state)
 	take(t);
 	append(t, "im/a.log", "three\n");
 	take(t);
-	take_once(t, true);
+	assert_int_equal(unlink(a), 0);
+	append(t, "im/z.log", "four\n");
+	take(t);
+	assert_int_equal(t->point, t->anchored + 3);
+	assert_all(t);
+}
+
+/* --- a writer at the same time --- */
+
+struct writer {
+	struct rig *t;
+	atomic_bool stop;
+	struct written { /* after each write */
+		int64_t before_ms, after_ms;
+		uint64_t size;
+	} *log;
+	size_t count;
+};
+
+#define STREAM_BYTES (8u << 20)
+#define MAX_WRITES 200000
+
+static void *write_lines(void *context)
+{
+	struct writer *w = context;
+	auto_free uint8_t *stream = malloc(STREAM_BYTES);
+	uint64_t seed = 5, at = 0;
+	fill_bytes(stream, STREAM_BYTES, 77);
+	auto_free char *path = im_path_join(w->t->r->source, "im/live.log");
+	auto_close int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0644);
+	while (!atomic_load(&w->stop) && w->count < MAX_WRITES) {
+		size_t len = (size_t)(seed = seed * 6364136223846793005u + 1) % 331 + 1;
+		if (at + len > STREAM_BYTES)
+			break;
+		int64_t before_ms = im_now_ms();
+		if (write(fd, stream + at, len) != (ssize_t)len)
+			break;
+		at += len;
+		w->log[w->count++] = (struct written){ before_ms, im_now_ms(), at };
+		if (w->count % 50 == 0)
+			usleep(1000);
+	}
+	return NULL;
+}
+
+/* What was surely there by complete_ms is in, and nothing that began after latest_ms. */
+static void check_size(const struct writer *w, uint64_t size, const struct log_point *p)
+{
+	for (size_t i = 0; i < w->count; i++) {
+		if (w->log[i].after_ms < p->complete_ms)
+			assert_true(size >= w->log[i].size);
+		if (w->log[i].before_ms > p->latest_ms && i)
+			assert_true(size <= w->log[i - 1].size);
+	}
+}
+
+static void live_writer__points_are_prefixes_in_time(void **state)
+{
+	struct rig *t = *state;
 	struct im_error err = { 0 };
-	bool moved;
-	int64_t last_ms;
+	struct log_point points[MAX_BODIES];
+	begin(t);
+	struct writer w = { .t = t, .log = calloc(MAX_WRITES, sizeof *w.log) };
+	pthread_t thread;
+	assert_int_equal(pthread_create(&thread, NULL, write_lines, &w), 0);
+	for (int i = 0; i < 60; i++) {
+		assert_ok(files_follow_ops.wait(t->f, -1, 100, &err), &err);
+		if (take_once(t, false))
+			points[t->point] = (struct log_point){ t->complete_ms, t->latest_ms };
+	}
+	atomic_store(&w.stop, true);
+	pthread_join(thread, NULL);
+	take(t);
+	points[t->point] = (struct log_point){ t->complete_ms, t->latest_ms };
+	assert_true(t->point > t->anchored + 20);
+	auto_free uint8_t *stream = malloc(STREAM_BYTES);
+	fill_bytes(stream, STREAM_BYTES, 77);
+	auto_free struct log *l = malloc(sizeof *l);
+	uint64_t last = 0;
+	for (uint32_t p = t->anchored + 1; p <= t->point; p++) {
+		char root[512], path[600];
+		auto_buf struct im_buf got = { 0 };
+		prepare_log(t, l, p);
+		assert_ok(restore_log(t, l, NULL, root, &err), &err);
+		snprintf(path, sizeof path, "%s/im/live.log", root);
+		if (access(path, F_OK)) /* not made yet */
+			continue;
+		assert_ok(im_file_read(path, SIZE_MAX, &got, &err), &err);
+		assert_true(got.len >= last && got.len <= STREAM_BYTES);
+		assert_memory_equal(got.data, stream, got.len);
+		if (t->states[p])
+			check_size(&w, got.len, &points[p]);
+		last = got.len;
+	}
+	assert_int_equal(last, w.log[w.count - 1].size);
+	free(w.log);
+}
+
+static void unreadable__is_told_once(void **state)
+{
+	struct rig *t = *state;
+	if (geteuid() == 0)
+		skip();
+	begin(t);
+	append(t, "im/c.log", "closed\n");
+	assert_int_equal(chmod(files_rig_path(t->r, "im/c.log"), 0), 0);
+	t->r->warnings[0] = 0;
+	take(t);
+	t->f->rescan = true;
+	take(t);
+	const char *first = strstr(t->r->warnings, "im/c.log");
+	assert_non_null(first);
+	assert_null(strstr(first + 1, "im/c.log"));
+}
+
+static bool has_moved(struct rig *t)
+{
+	struct im_error err = { 0 };
+	bool moved = false;
+	int64_t last_ms = 0;
 	assert_ok(files_follow_ops.moved(&t->r->stores[0], t->position, &moved, &last_ms, &err), &err);
-	assert_point(t, t->point);
+	assert_true(!moved || last_ms + 1000 > im_now_ms());
+	return moved;
 }
 
 static void moved__tells_whether_files_changed(void **state)
 {
 	struct rig *t = *state;
-	struct im_error err = { 0 };
-	bool moved;
-	int64_t last_ms;
 	begin(t);
 	usleep(100000);
 	assert_true(take_once(t, true));
-	assert_ok(files_follow_ops.moved(&t->r->stores[0], t->position, &moved, &last_ms, &err), &err);
-	assert_false(moved);
+	stop(t);
+	assert_false(has_moved(t));
 	append(t, "im/config", "y\n");
-	assert_ok(files_follow_ops.moved(&t->r->stores[0], t->position, &moved, &last_ms, &err), &err);
-	assert_false(moved);
+	assert_false(has_moved(t));
 	append(t, "im/a.log", "y\n");
-	assert_ok(files_follow_ops.moved(&t->r->stores[0], t->position, &moved, &last_ms, &err), &err);
-	assert_true(moved);
-	assert_true(last_ms + 1000 > im_now_ms());
+	assert_true(has_moved(t));
+	open_ok(t);
+	assert_false(has_moved(t)); /* the follower is here and will see to it */
 }
 
 static void exclude__wins_over_follow(void **state)
@@ -1081,6 +1195,8 @@ int main(void)
 		T(image__of_another_file_is_noticed),
 		T(filter__restores_one_file),
 		T(hard_link__grows_under_both_names),
+		T(live_writer__points_are_prefixes_in_time),
+		T(unreadable__is_told_once),
 		T(moved__tells_whether_files_changed),
 		T(exclude__wins_over_follow),
 		T(random__all_points_and_merges),

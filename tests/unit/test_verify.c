@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "fixture.h"
+#include "log_forge.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -258,6 +259,266 @@ static void verify__refuses_an_unknown_node(void **state)
 	vault_close(vault);
 }
 
+/* Logs. */
+
+#define T0 INT64_C(1800000000000) /* 2027-01-15T08:00:00Z */
+#define EPOCH "01a30b2cb80000000001"
+#define NEXT_EPOCH "01a30b2cb90000000001"
+#define LAST 8
+
+static struct forge log_of, next_log;
+static struct vault *node_vault, *restore_vault;
+
+/* Points 1 … 8, a second apart; the newest snapshot stands at point 3. */
+static int setup_log(void **state)
+{
+	setup(state);
+	assert_ok(vault_open(w.vault, w.node_key, NULL, NULL, 0, &node_vault, &err), &err);
+	assert_ok(vault_open(w.vault, w.restore_key, NULL, NULL, 0, &restore_vault, &err), &err);
+	forge_begin(&log_of, node_vault, w.vault, "chat", EPOCH, w.database, T0 + 1000, "first start", NULL);
+	for (unsigned i = 2; i <= LAST; i++) {
+		world_change(&w, 10 + i);
+		forge_take(&log_of, w.database, T0 + 1000 * i);
+		forge_ship(&log_of);
+	}
+	forge_anchor(&log_of, restore_vault, 3, 3, false);
+	next_log = (struct forge){ 0 };
+	return 0;
+}
+
+static int teardown_log(void **state)
+{
+	forge_end(&log_of);
+	forge_end(&next_log);
+	vault_close(node_vault);
+	vault_close(restore_vault);
+	return teardown(state);
+}
+
+static const char *segment(uint32_t first, uint32_t last, unsigned level)
+{
+	for (size_t i = 0; i < log_of.object_count; i++)
+		if (log_of.objects[i].first == first && log_of.objects[i].last == last && log_of.objects[i].level == level)
+			return log_of.objects[i].path;
+	fail_msg("no segment %u-%u", first, last);
+	return NULL;
+}
+
+static void expect_sound(void)
+{
+	const char *const keys[] = { w.restore_key, w.node_key, NULL };
+	for (size_t i = 0; i < 3; i++) {
+		assert_ok(run(keys[i], i ? 0 : 100, NULL), &err);
+		assert_int_equal(result.damaged_count, 0);
+		assert_int_equal(result.warning_count, 0);
+		assert_int_equal(result.segments, log_of.object_count + next_log.object_count);
+	}
+}
+
+/* The only damage there is, with any key. */
+static void expect_damage(const char *path, const char *problem, const char *lost)
+{
+	const char *const keys[] = { w.restore_key, w.node_key };
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(run(keys[i], i ? 0 : 100, NULL), IM_ECORRUPT);
+		for (size_t j = 1; j < result.damaged_count; j++)
+			print_error("also: %s: %s\n", result.damaged[j].object, result.damaged[j].problem);
+		assert_int_equal(result.damaged_count, 1);
+		const struct verify_damage *d = &result.damaged[0];
+		assert_string_equal(d->object, path + strlen(w.vault) + 1);
+		if (!strstr(d->problem, problem))
+			fail_msg("%s", d->problem);
+		assert_int_equal(d->store_count, 1);
+		assert_string_equal(d->stores[0], "im-01/chat");
+		if (*lost) {
+			assert_int_equal(d->path_count, 1);
+			if (!strstr(d->paths[0], lost))
+				fail_msg("%s", d->paths[0]);
+		}
+	}
+}
+
+/* Writes the segment at path again with a field changed. Returns where. */
+static const char *write_again(const char *path, const char *key, json_t *value)
+{
+	static char written[400];
+	struct log_name n;
+	struct log_segment *s;
+	uint8_t hash[32];
+	struct im_buf object = { 0 };
+	char *name = NULL;
+	assert_true(log_name_parse(path + strlen(w.vault) + 1, &n, NULL));
+	assert_ok(log_read(restore_vault->storage, restore_vault->keyring, "im-01", &n, &s, &err), &err);
+	json_object_set_new(s->record.meta, key, value);
+	assert_ok(log_encode(node_vault->keyring, s->record.meta, s->record.private_bytes.data, s->record.private_bytes.len, &object, hash, &name, &err),
+	    &err);
+	assert_ok(storage_put_object(node_vault->storage, name, object.data, object.len, &err), &err);
+	snprintf(written, sizeof written, "%s/%s", w.vault, name);
+	free(name);
+	im_buf_free(&object);
+	log_segment_free(s);
+	log_name_clear(&n);
+	return written;
+}
+
+static void verify__finds_a_sound_log_sound(void **state)
+{
+	(void)state;
+	expect_sound();
+	forge_coarse(&log_of, 2, 5, 1);
+	forge_coarse(&log_of, 6, 8, 1);
+	forge_coarse(&log_of, 2, 8, 2);
+	expect_sound();
+	log_of.tiny_parts = true;
+	forge_coarse(&log_of, 3, 8, 1);
+	forge_begin(&next_log, node_vault, w.vault, "chat", NEXT_EPOCH, w.database, T0 + 20000, "it was away", &log_of);
+	expect_sound();
+}
+
+static void verify__says_which_instants_damage_costs(void **state)
+{
+	(void)state;
+	flip(segment(6, 6, 0), 300);
+	expect_damage(segment(6, 6, 0), "signature", "no instant after 2027-01-15T08:00:05.000Z can be reached in epoch " EPOCH);
+	forge_coarse(&log_of, 6, 7, 1);
+	expect_damage(segment(6, 6, 0), "signature", "no instant between 2027-01-15T08:00:05.000Z and 2027-01-15T08:00:07.000Z");
+	forge_coarse(&log_of, 6, 8, 1);
+	expect_damage(segment(6, 6, 0), "signature", "no instant between 2027-01-15T08:00:05.000Z and 2027-01-15T08:00:07.000Z");
+	assert_int_equal(run(NULL, 0, NULL), IM_ECORRUPT);
+	assert_int_equal(result.damaged_count, 1);
+	assert_non_null(damage_of(segment(6, 6, 0)));
+	assert_int_equal(result.damaged[0].store_count, 1);
+}
+
+static void verify__says_that_a_damaged_coarse_segment_costs_nothing(void **state)
+{
+	(void)state;
+	forge_coarse(&log_of, 4, 8, 1);
+	flip(segment(4, 8, 1), -1);
+	expect_damage(segment(4, 8, 1), "signature", "no instant is lost: other segments");
+}
+
+static void verify__says_that_damage_before_any_snapshot_costs_nothing(void **state)
+{
+	(void)state;
+	flip(segment(2, 2, 0), -1);
+	expect_damage(segment(2, 2, 0), "signature", "no snapshot stands before it");
+}
+
+static void verify__notices_a_removed_segment(void **state)
+{
+	(void)state;
+	assert_int_equal(unlink(segment(6, 6, 0)), 0);
+	expect_damage(segment(7, 7, 0), "points 6 to 6 were removed", "no instant after 2027-01-15T08:00:05.000Z");
+	assert_int_equal(unlink(segment(5, 5, 0)), 0);
+	forge_coarse(&log_of, 4, 8, 1);
+	expect_damage(segment(7, 7, 0), "points 5 to 6 were removed", "between 2027-01-15T08:00:04.000Z and 2027-01-15T08:00:08.000Z");
+}
+
+static void verify__says_when_only_coarse_segments_are_left(void **state)
+{
+	(void)state;
+	forge_coarse(&log_of, 5, 6, 1);
+	assert_int_equal(unlink(segment(5, 5, 0)), 0);
+	assert_int_equal(unlink(segment(6, 6, 0)), 0);
+	assert_ok(run(w.node_key, 0, NULL), &err);
+	assert_int_equal(result.warning_count, 1);
+	assert_non_null(strstr(result.warnings[0], "of points 5 to 6, are not there"));
+}
+
+static void verify__notices_segments_removed_before_a_snapshot(void **state)
+{
+	(void)state;
+	assert_int_equal(unlink(segment(3, 3, 0)), 0);
+	expect_damage(segment(4, 4, 0), "points 3 to 3 were removed", "no instant is lost: other segments or a snapshot");
+	assert_int_equal(unlink(segment(2, 2, 0)), 0);
+	expect_damage(segment(4, 4, 0), "points 2 to 3 were removed", "no snapshot stands before it");
+}
+
+static void verify__notices_a_removed_end(void **state)
+{
+	(void)state;
+	forge_begin(&next_log, node_vault, w.vault, "chat", NEXT_EPOCH, w.database, T0 + 20000, "it was away", &log_of);
+	assert_int_equal(unlink(segment(8, 8, 0)), 0);
+	expect_damage(next_log.objects[0].path, "went on to point 8, but ends at point 7", "no instant after 2027-01-15T08:00:07.000Z");
+}
+
+static void verify__notices_a_fork(void **state)
+{
+	(void)state;
+	const char *other = write_again(segment(6, 6, 0), "host", json_string("twin"));
+	const char *second = strcmp(other, segment(6, 6, 0)) > 0 ? other : segment(6, 6, 0);
+	expect_damage(second, "fork", "a restore stops before it");
+}
+
+static void verify__notices_a_replaced_segment(void **state)
+{
+	(void)state;
+	const char *other = write_again(segment(6, 6, 0), "host", json_string("twin"));
+	assert_int_equal(unlink(segment(6, 6, 0)), 0);
+	(void)other;
+	expect_damage(segment(7, 7, 0), "does not follow the segment before it", "no instant after 2027-01-15T08:00:06.000Z");
+}
+
+static void verify__compares_coarse_segments_with_fine_ones(void **state)
+{
+	(void)state;
+	char hash[65];
+	memset(hash, '1', 64);
+	hash[64] = '\0';
+	forge_coarse(&log_of, 4, 7, 1);
+	const char *other = write_again(segment(4, 7, 1), "ends", json_string(hash));
+	assert_int_equal(unlink(segment(4, 7, 1)), 0);
+	expect_damage(other, "does not end where the fine segment", "no instant is lost");
+}
+
+static void verify__notices_missing_parts(void **state)
+{
+	(void)state;
+	log_of.tiny_parts = true;
+	forge_coarse(&log_of, 4, 8, 1);
+	assert_true(log_of.object_count > LAST + 2); /* several parts */
+	const char *head = segment(4, 8, 1), *second = log_of.objects[LAST + 1].path;
+	assert_int_equal(unlink(head), 0);
+	expect_damage(second, "does not follow the part before it", "");
+}
+
+static void verify__says_nothing_of_what_is_on_its_way(void **state)
+{
+	(void)state;
+	log_of.tiny_parts = true;
+	forge_coarse(&log_of, 4, 8, 1);
+	const char *final = log_of.objects[log_of.object_count - 1].path;
+	assert_int_equal(unlink(final), 0);
+	assert_ok(run(w.restore_key, 0, NULL), &err);
+	assert_int_equal(result.damaged_count, 0);
+	assert_int_equal(result.warning_count, 1);
+	assert_non_null(strstr(result.warnings[0], "no instant is lost by it"));
+}
+
+static void verify__leaves_strange_objects_of_a_log_alone(void **state)
+{
+	(void)state;
+	assert_ok(storage_put_object(node_vault->storage, "logs/im-01/chat/notes.txt", "x", 1, &err), &err);
+	assert_ok(storage_put_object(node_vault->storage, "logs/readme", "x", 1, &err), &err);
+	assert_ok(run(w.restore_key, 100, NULL), &err);
+	assert_int_equal(result.warning_count, 2);
+	assert_int_equal(result.segments, LAST);
+}
+
+static void verify__compares_a_snapshots_place_with_the_log(void **state)
+{
+	(void)state;
+	log_of.points[3].hash[0] ^= 1;
+	forge_anchor(&log_of, restore_vault, 3, 3, false);
+	assert_int_equal(run(w.node_key, 0, NULL), IM_ECORRUPT);
+	assert_int_equal(result.damaged_count, 1);
+	assert_non_null(strstr(result.damaged[0].object, "snapshots/im-01/00000003-"));
+	assert_non_null(strstr(result.damaged[0].problem, "stands at point 3"));
+	assert_int_equal(result.damaged[0].snapshot_count, 1);
+}
+
+#define LOG_TEST(name) cmocka_unit_test_setup_teardown(name, setup_log, teardown_log)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -272,6 +533,21 @@ int main(void)
 		TEST(verify__a_share_moves_on_until_everything_was_read),
 		TEST(verify__counts_what_a_dead_run_left),
 		TEST(verify__refuses_an_unknown_node),
+		LOG_TEST(verify__finds_a_sound_log_sound),
+		LOG_TEST(verify__says_which_instants_damage_costs),
+		LOG_TEST(verify__says_that_a_damaged_coarse_segment_costs_nothing),
+		LOG_TEST(verify__says_that_damage_before_any_snapshot_costs_nothing),
+		LOG_TEST(verify__notices_a_removed_segment),
+		LOG_TEST(verify__says_when_only_coarse_segments_are_left),
+		LOG_TEST(verify__notices_segments_removed_before_a_snapshot),
+		LOG_TEST(verify__notices_a_removed_end),
+		LOG_TEST(verify__notices_a_fork),
+		LOG_TEST(verify__notices_a_replaced_segment),
+		LOG_TEST(verify__compares_coarse_segments_with_fine_ones),
+		LOG_TEST(verify__notices_missing_parts),
+		LOG_TEST(verify__says_nothing_of_what_is_on_its_way),
+		LOG_TEST(verify__leaves_strange_objects_of_a_log_alone),
+		LOG_TEST(verify__compares_a_snapshots_place_with_the_log),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
