@@ -210,6 +210,14 @@ static bool wait_for_work(struct shipping *x)
 	return !end || (anything_waits(s) && im_monotonic_ms() < deadline);
 }
 
+static bool is_ending(struct service *s)
+{
+	pthread_mutex_lock(&s->ship_lock);
+	bool end = s->ship_end;
+	pthread_mutex_unlock(&s->ship_lock);
+	return end;
+}
+
 void *follow_ship_thread(void *context)
 {
 	struct service *s = context;
@@ -221,7 +229,7 @@ void *follow_ship_thread(void *context)
 			vault_fails(&x, &why);
 		else
 			say_back(&x);
-		if (rc && s->ship_end)
+		if (rc && is_ending(s))
 			break; /* it had its chance */
 	}
 	storage_close(x.storage);

@@ -50,7 +50,7 @@ const struct log_end *log_reach_before(const struct log_reach *r, uint32_t first
 {
 	const struct log_end *found = NULL;
 	for (size_t i = 0; i < r->count; i++)
-		if (r->items[i].point < first && (!found || r->items[i].point > found->point))
+		if (r->items[i].point < first && (!found || r->items[i].point >= found->point)) /* of equals the last: an image at point 0 knows when */
 			found = &r->items[i];
 	return found;
 }

@@ -192,8 +192,9 @@ int verify_log_reach_images(struct checker *c, uint64_t first, const char *objec
 	while (rc == 0 && c->next_image < c->image_count &&
 	    c->images[c->next_image]->anchor.point < first) {
 		const struct log_anchor *a = &c->images[c->next_image++]->anchor;
-		if (object)
-			rc = verify_log_note_hole(c, object, log_reach_furthest(&c->reach), a->point);
+		const struct log_end *far = log_reach_furthest(&c->reach);
+		if (object && far && far->point < a->point)
+			rc = verify_log_note_hole(c, object, far, a->point);
 		if (rc == 0)
 			rc = log_reach_put(&c->reach,
 			    &(struct log_end){ .point = a->point,
@@ -234,7 +235,7 @@ static void look_again(const struct checker *c, struct suspect *s)
 		if (a->point > s->at)
 			break;
 		s->before_ms = a->complete_ms;
-		s->at += a->point == s->at;
+		s->at += a->point == s->at && s->at < UINT32_MAX;
 	}
 	if (s->has_next && s->next < s->at)
 		s->has_next = false;

@@ -13,7 +13,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from imvault import Failure, check
+from imvault import OK, Failure, check
 from prosody import ACCOUNTS, HOST, process_state, read_archive
 
 STORE = "archive"
@@ -144,9 +144,9 @@ async def archives(server):
     return {user: await read_archive(server, user) for user in ACCOUNTS}
 
 
-async def restored_copy(node, folder, *args):
+async def restored_copy(node, folder, *args, code=OK):
     """Restores the followed store below `folder`: (its database, the row about it, the answer)."""
     shutil.rmtree(folder, ignore_errors=True)
-    answer = (await node.restore("--to", str(folder), "--store", STORE, *args)).expect(0)
+    answer = (await node.restore("--to", str(folder), "--store", STORE, *args)).expect(code)
     row = answer.store(STORE)
     return Path(row["path"]), row, answer

@@ -42,7 +42,7 @@ def check_told(listed):
 
 async def check_in_gap(node, folder, at_ms, sent, acked, later):
     """A restore to an instant within a gap stops before it, and says so."""
-    database, row, answer = await restored_copy(node, folder, "--at", iso(at_ms))
+    database, row, answer = await restored_copy(node, folder, "--at", iso(at_ms), code=PART)
     print(f"asked for {iso(at_ms)}, reached {row['instant_reached']}: {row.get('stopped')}")
     check(row["instant_reached_ms"] <= at_ms, "it went beyond what was asked for")
     check("gap" in (row.get("stopped") or "") + answer.err, f"the gap is not mentioned: {row}")
@@ -127,7 +127,8 @@ async def gap__a_replaced_database_file_is_noticed_at_once():
         lost = lost_from(database, sent, acked)
         check(not lost and row["log"]["epoch"] == other, f"{row}: missing {lost[:10]}")
         database, row, _ = await restored_copy(node, f"{folder}/then", "--at",
-                                               iso(wall_ms(max(first.acked.values())) + 700))
+                                               iso(wall_ms(max(first.acked.values())) + 700),
+                                               code=PART)  # in the gap
         lost = lost_from(database, sent, first.acked)
         check(not lost and row["log"]["epoch"] == epoch, f"{row}: missing {lost[:10]}")
 
@@ -211,7 +212,8 @@ def insert(database, marker, count):
     """Returns the connection: whoever closes last checkpoints."""
     db = sqlite3.connect(database, timeout=20, isolation_level=None)
     for n in range(count):
-        db.execute('INSERT INTO prosodyarchive (host, user, store, key, "when", "with", type, value)'
+        db.execute('INSERT INTO prosodyarchive'
+                   ' (host, user, store, key, "when", "with", type, value)'
                    " VALUES ('localhost', 'twin', 'archive', hex(randomblob(9)), 1, 'x', 'xml', ?)",
                    (f"{marker} {n}",))
     return db

@@ -59,6 +59,14 @@ void fake_checksum(char ret[33])
 	pthread_mutex_unlock(&fake.lock);
 }
 
+uint64_t fake_let_go(void)
+{
+	pthread_mutex_lock(&fake.lock);
+	uint64_t durable = fake.durable;
+	pthread_mutex_unlock(&fake.lock);
+	return durable;
+}
+
 json_t *fake_position(uint64_t commits)
 {
 	return json_pack("{s:I, s:I}", "generation", (json_int_t)fake.generation, "commits", (json_int_t)commits);
@@ -153,15 +161,17 @@ static size_t fake_pending(const struct follower *f)
 
 static void make_batch(struct follower *f, struct follow_batch *ret)
 {
-	size_t parts = f->point_count && fake.parts > 1 ? fake.parts : 1;
+	pthread_mutex_lock(&fake.lock);
+	size_t parts = f->point_count && fake.parts > 1 ? fake.parts : 1, part_bytes = fake.part_bytes;
+	pthread_mutex_unlock(&fake.lock);
 	*ret = (struct follow_batch){ .parts = calloc(parts, sizeof *ret->parts), .part_count = parts, .position = position_of(f),
 		.bytes = f->at + 1 - f->first, .commits = f->at + 1 - f->first };
 	for (size_t i = 0; i < parts; i++) {
 		char text[64];
 		snprintf(text, sizeof text, "%" PRIu64 "-%" PRIu64 "\n", f->first, f->at);
 		im_buf_put(&ret->parts[i].data, text, strlen(text));
-		if (fake.part_bytes)
-			crypto_random(im_buf_grow(&ret->parts[i].data, fake.part_bytes), fake.part_bytes);
+		if (part_bytes)
+			crypto_random(im_buf_grow(&ret->parts[i].data, part_bytes), part_bytes);
 	}
 	if (!f->point_count)
 		f->points[f->point_count++] = (struct log_point){ im_now_ms(), im_now_ms() };
@@ -188,11 +198,13 @@ static int fake_take_to(struct follower *f, const json_t *position, struct follo
 {
 	bool fresh = false;
 	uint64_t to = (uint64_t)json_integer_value(json_object_get(position, "commits"));
-	if (to < f->at || to > fake.commits)
-		return im_fail(err, IM_ENOTFOUND, "that position is not to be had");
 	pthread_mutex_lock(&fake.lock);
-	advance(f, to, &fresh);
+	bool there = to >= f->at && to <= fake.commits;
+	if (there)
+		advance(f, to, &fresh);
 	pthread_mutex_unlock(&fake.lock);
+	if (!there)
+		return im_fail(err, IM_ENOTFOUND, "that position is not to be had");
 	make_batch(f, ret);
 	return 0;
 }

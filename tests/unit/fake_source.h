@@ -29,6 +29,15 @@ struct fake_source { /* under lock */
 };
 extern struct fake_source fake;
 
+/* Changes a field while the service runs. */
+#define FAKE_SET(field, value)                    \
+	do {                                      \
+		pthread_mutex_lock(&fake.lock);   \
+		fake.field = (value);             \
+		pthread_mutex_unlock(&fake.lock); \
+	} while (0)
+uint64_t fake_let_go(void); /* the commits that are durable elsewhere */
+
 void fake_reset(void);
 void fake_commit(uint64_t count);
 /* The state's checksum as hex. */

@@ -160,6 +160,7 @@ void rig_start(struct rig *r, const char *follow)
 	fake_reset();
 	im_interrupt_raise(0);
 	im_interrupt_take_hangup();
+	r->faults = (struct storage_fault_plan){ .what = FAULT_UNREACHABLE, .sticky = true };
 	storage_open_with_faults(&r->faults);
 	snprintf(text, sizeof text, "[node]\nname = im-01\nstate = %s\n[vault]\nurl = %s\nkey = %s\n[store chat]\ntype = files\npath = %s\n"
 	    "[follow]\nflush = 50ms\n%s\n", r->f.state_dir, r->f.vault_dir, r->f.node_key, r->f.dir, follow ? follow : "");
@@ -239,8 +240,6 @@ void rig_reload(struct rig *r)
 
 void rig_vault(struct rig *r, bool there)
 {
-	__atomic_store_n(&r->faults.what, FAULT_UNREACHABLE, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&r->faults.sticky, true, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&r->faults.at_call, there ? 0 : 1, __ATOMIC_SEQ_CST);
 }
 

@@ -11,6 +11,8 @@
 
 #include "backup/follow.h"
 
+#include <stdatomic.h>
+
 struct heard { /* what the service said */
 	pthread_mutex_t lock;
 	char *lines[400];
@@ -26,8 +28,8 @@ struct rig {
 	struct heard heard;
 	/* The snapshot that the service asks for */
 	unsigned snapshots, snapshots_done; /* atomic */
-	int snapshot_rc;
-	bool snapshot_anchors; /* it asks for an anchor as imvault backup does */
+	atomic_int snapshot_rc;
+	atomic_bool snapshot_anchors; /* it asks for an anchor as imvault backup does */
 	bool snapshot_forged;  /* … and then finds other content than the log leads to */
 	json_t *log;           /* of the last anchored snapshot */
 	/* The service in a thread */

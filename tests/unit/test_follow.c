@@ -86,7 +86,7 @@ static void once__a_gap_has_its_exit_code_and_a_snapshot(void **state)
 	char epoch[21];
 	strcpy(epoch, r.result.stores[0].epoch);
 	uint32_t point = r.result.stores[0].point;
-	fake.generation++;
+	FAKE_SET(generation, 2);
 	fake_commit(3);
 	assert_int_equal(rig_once(&r), IM_EGAP);
 	assert_int_equal(im_exit_status(r.rc, 0), 3);
@@ -109,7 +109,7 @@ static void once__a_store_that_cannot_be_opened_is_no_success(void **state)
 	(void)state;
 	struct rig r;
 	rig_start(&r, NULL);
-	fake.missing = true;
+	FAKE_SET(missing, true);
 	assert_int_equal(rig_once(&r), IM_EPARTIAL);
 	assert_string_equal(r.result.stores[0].status, "failed");
 	assert_true(rig_said(&r, "the source is not there"));
@@ -268,7 +268,7 @@ static void run__a_full_spool_stops_capturing_and_loses_nothing(void **state)
 	fake_commit(1);
 	rig_wait_shipped(&r, 1);
 	rig_vault(&r, false);
-	fake.part_bytes = 300000;
+	FAKE_SET(part_bytes, 300000);
 	for (int i = 0; i < 12; i++) {
 		fake_commit(1);
 		nap_ms(80);
@@ -276,7 +276,7 @@ static void run__a_full_spool_stops_capturing_and_loses_nothing(void **state)
 	rig_wait_said(&r, "the spool is full");
 	fake_commit(100);
 	nap_ms(200);
-	assert_true(fake.durable < 13);
+	assert_true(fake_let_go() < 13);
 	rig_vault(&r, true);
 	rig_wait_shipped(&r, 113);
 	rig_wait_said(&r, "capturing again");
@@ -295,8 +295,8 @@ static void run__large_batches_become_chained_parts(void **state)
 	rig_start(&r, NULL);
 	r.snapshot_anchors = true;
 	rig_run(&r);
-	fake.parts = 5;
-	fake.part_bytes = 1 << 20;
+	FAKE_SET(parts, 5);
+	FAKE_SET(part_bytes, 1 << 20);
 	fake_commit(2);
 	rig_wait_shipped(&r, 2);
 	fake_commit(2);
@@ -339,7 +339,7 @@ static void run__a_gap_while_running_begins_an_epoch(void **state)
 	rig_run(&r);
 	fake_commit(3);
 	rig_wait_shipped(&r, 3);
-	fake.gap_at_capture = true;
+	FAKE_SET(gap_at_capture, true);
 	rig_wait_said(&r, "the log has a gap: commits were lost at the source");
 	rig_wait_said(&r, "a new epoch begins");
 	rig_wait_snapshots(&r, 2);
@@ -381,8 +381,8 @@ static void run__a_stalled_capture_is_noticed_and_cured(void **state)
 	rig_run(&r);
 	fake_commit(1);
 	rig_wait_shipped(&r, 1);
-	fake.stall_ends_at_open = true;
-	fake.stalled = true;
+	FAKE_SET(stall_ends_at_open, true);
+	FAKE_SET(stalled, true);
 	fake_commit(1);
 	rig_wait_said(&r, "the source moves on, but nothing new is captured");
 	rig_wait_shipped(&r, 2);
@@ -474,12 +474,12 @@ static void anchor__stands_at_a_point_and_joins_epochs(void **state)
 	assert_int_equal(json_integer_value(json_object_get(r.log, "point")), c.point);
 	assert_int_equal(strlen(json_string_value(json_object_get(r.log, "hash"))), 64);
 	chain_clear(&c);
-	fake.gap_at_open = true; /* it cannot be continued, though nothing was missed */
+	FAKE_SET(gap_at_open, true); /* it cannot be continued, though nothing was missed */
 	rig_run(&r);
 	rig_wait_snapshots(&r, 2);
 	assert_true(json_is_true(json_object_get(r.log, "joined")));
 	rig_end(&r);
-	fake.gap_at_open = true;
+	FAKE_SET(gap_at_open, true);
 	fake_commit(1); /* missed */
 	rig_run(&r);
 	rig_wait_snapshots(&r, 3);
@@ -499,7 +499,7 @@ static void anchor__missed_changes_are_found(void **state)
 	rig_wait_snapshots(&r, 1);
 	fake_commit(5);
 	assert_ok(rig_snapshot(&r, &err), &err);
-	fake.hidden = 7;
+	FAKE_SET(hidden, 7);
 	fake_commit(5);
 	assert_int_equal(rig_snapshot(&r, &err), IM_EDIFFERENT);
 	rig_wait_said(&r, "the log does not lead to what the database holds: changes were missed between");
@@ -531,7 +531,7 @@ static void anchor__a_client_that_dies_does_not_stop_the_log(void **state)
 	json_decref(question);
 	fake_commit(2);
 	nap_ms(300);
-	assert_true(fake.durable < 2);
+	assert_true(fake_let_go() < 2);
 	wire_close(&w);
 	rig_wait_shipped(&r, 2);
 	rig_stop(&r);
@@ -581,8 +581,8 @@ static void state_load__tells_what_the_follower_wrote(void **state)
 	im_error_clear(&err);
 	rig_run(&r);
 	fake_commit(3);
-	fake.alarm = "the source complains";
-	fake.held_bytes = 77;
+	FAKE_SET(alarm, "the source complains");
+	FAKE_SET(held_bytes, 77);
 	rig_wait_shipped(&r, 3);
 	rig_wait_said(&r, "the source complains");
 	nap_ms(2500);

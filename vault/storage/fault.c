@@ -38,7 +38,8 @@ static enum storage_fault next_fault(struct storage *s)
 {
 	struct storage_fault_plan *plan = fault_of(s)->plan;
 	uint64_t call = __atomic_add_fetch(&plan->calls, 1, __ATOMIC_RELAXED);
-	bool now = plan->at_call && (plan->sticky ? call >= plan->at_call : call == plan->at_call);
+	uint64_t at_call = __atomic_load_n(&plan->at_call, __ATOMIC_RELAXED); /* a test may change its plan */
+	bool now = at_call && (plan->sticky ? call >= at_call : call == at_call);
 	return now ? plan->what : FAULT_NONE;
 }
 
