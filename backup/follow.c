@@ -21,7 +21,8 @@
 #include <string.h>
 
 enum { TICK_MS = 1000, STATUS_MAX_AGE_MS = 10000, MANAGER_MS = 5000, CLOCK_STEP_MS = 1000,
-	ONCE_SHIP_MS = 3600 * 1000, WATCHDOG_PATIENCE_MS = 60000 };
+	ONCE_SHIP_MS = 3600 * 1000,
+	WATCHDOG_PATIENCE_MS = 15 * 60 * 1000 }; /* capturing a VACUUM of a large database takes its time */
 
 struct watch { /* the main thread's */
 	int64_t written_ms, manager_ms, watchdog_ms, watchdog_every_ms; /* monotonic */

@@ -100,18 +100,6 @@ static bool take_units(struct scratch *s, uint32_t *ret, size_t count)
 	return room;
 }
 
-/* The file's tail goes when nothing uses it. */
-static void shorten(struct scratch *s)
-{
-	size_t end = s->units;
-	while (end && !s->used[end - 1])
-		end--;
-	if (end <= s->units / 4 || !end) {
-		int rc = ftruncate(s->fd, (off_t)(end * SLOT_BYTES));
-		(void)rc; /* it only stays larger */
-	}
-}
-
 void scratch_drop(struct scratch *s, struct scratch_body *b)
 {
 	pthread_mutex_lock(&s->lock);
@@ -120,8 +108,8 @@ void scratch_drop(struct scratch *s, struct scratch_body *b)
 		s->lowest = b->units[i] < s->lowest ? b->units[i] : s->lowest;
 	}
 	s->in_use -= b->unit_count;
-	if (!s->in_use)
-		shorten(s);
+	int rc = s->in_use ? 0 : ftruncate(s->fd, 0);
+	(void)rc; /* it only stays larger */
 	pthread_mutex_unlock(&s->lock);
 	free(b->units);
 	*b = (struct scratch_body){ 0 };

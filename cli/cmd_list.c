@@ -15,7 +15,7 @@
 static const enum option_id options[] = { OPTION_END };
 
 static const char help[] =
-    "imvault list: the snapshots of this node, oldest first, and its recovery windows.\n"
+    "imvault list: this node's snapshots, oldest first, and its recovery windows.\n"
     "\n"
     "  imvault [-c FILE] list [--node NAME]\n"
     "  imvault list --vault URL --key FILE [--node NAME]\n"

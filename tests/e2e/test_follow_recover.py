@@ -8,7 +8,7 @@ import time
 from following import (STORE, Follower, archives, iso, lost_from, monotonic, restored_copy,
                        wall_ms)
 from imvault import OK, PART, Node, check, main, running, scratch, stores_of
-from prosody import ACCOUNTS, Listener, Sender
+from prosody import Listener, Sender
 
 SECONDS, RATE = 15, 150
 SLACK_MS = 1000  # the promise

@@ -53,7 +53,7 @@ run 2
 run 2 frobnicate
 run 2 restroe
 says "did you mean restore?"
-for later in follow drill report metrics prune runbook; do
+for later in drill report metrics prune runbook; do
 	run 2 "$later"
 	says "no command $later"
 done
