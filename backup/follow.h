@@ -32,6 +32,7 @@ struct follow_service_request {
 	const char *vault_url, *key_path, *node; /* NULL: the configuration's */
 	bool once;
 	const struct store_follow_ops *(*find)(const char *type); /* for tests: who follows stores of a type; NULL: the table says */
+	int64_t check_ms; /* for tests: how often the vault is looked at; 0: once a minute */
 	key_passphrase_fn *ask;
 	void *ask_context;
 	const struct follow_events *events;

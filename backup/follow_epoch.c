@@ -17,6 +17,7 @@
 #define EPOCH_WAIT_MIN_MS 5000
 #define EPOCH_WAIT_MAX_MS 300000
 #define RETRY_MIN_MS 1000
+#define TROUBLE_FORGOTTEN_MS 60000
 #define SNAPSHOT_AGAIN_MS 300000
 
 /* --- a new epoch --- */
@@ -168,8 +169,12 @@ void follow_trouble(struct followed *f, int rc, const struct im_error *why)
 		follow_gap(f, why->text);
 		return;
 	}
+	int64_t now = im_monotonic_ms();
+	f->trouble_wait_ms = now - f->attached_ms > TROUBLE_FORGOTTEN_MS ? RETRY_MIN_MS
+	    : 2 * f->trouble_wait_ms > FOLLOW_REOPEN_MS                 ? FOLLOW_REOPEN_MS
+	                                                                 : 2 * f->trouble_wait_ms;
 	follow_detach(f, true);
-	not_attached(f, why, RETRY_MIN_MS);
+	not_attached(f, why, f->trouble_wait_ms);
 }
 
 /* --- attaching --- */
@@ -195,7 +200,11 @@ static int open_follower(struct followed *f, struct im_error *err)
 
 static void attached(struct followed *f)
 {
+	f->attached_ms = im_monotonic_ms();
+	f->trouble_wait_ms = f->trouble_wait_ms ? f->trouble_wait_ms : RETRY_MIN_MS / 2;
 	f->last_capture_ms = 0;
+	if (f->ops->pending(f->follower))
+		f->batch_since_ms = f->attached_ms; /* what a follower before captured and did not hand over */
 	f->seen_ms = im_now_ms();
 	if (follow_view_text(f, f->view.trouble, sizeof f->view.trouble, ""))
 		follow_note(f->service, f->store->name, "followed again");

@@ -20,7 +20,7 @@
 #define FOLLOW_FREEZE_MS 30000      /* a frozen store goes on by itself */
 #define FOLLOW_PENDING_BYTES (1u << 20) /* a larger batch does not wait */
 #define FOLLOW_STOP_SHIP_MS 10000   /* at the end: for shipping */
-#define FOLLOW_CHECK_MS 60000       /* looking for other writers */
+#define FOLLOW_CHECK_MS 60000       /* looking for other writers, unless the request says otherwise */
 
 struct question { /* of the control thread to a store's */
 	enum { ASK_FREEZE, ASK_PINNED, ASK_IMAGE, ASK_THAW } what;
@@ -88,6 +88,7 @@ struct followed { /* a store being followed */
 	int64_t moved_since_ms;  /* monotonic: the source is ahead since; 0: it is not */
 	int64_t seen_ms;         /* wall clock: up to here the source was captured */
 	unsigned stalls;         /* reopened because of a stall, without progress since */
+	int64_t attached_ms, trouble_wait_ms; /* monotonic: since when; how long until the next attempt after trouble */
 	int64_t epoch_ms, epoch_wait_ms; /* monotonic: when the epoch began; what must pass before the next */
 	int64_t frozen_until_ms; /* monotonic; 0: not frozen */
 	bool round_done;         /* --once: everything there was is captured */

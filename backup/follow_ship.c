@@ -166,7 +166,7 @@ static int ship_store(struct shipping *x, struct followed *f, struct im_error *e
 static int check(struct shipping *x, struct im_error *err)
 {
 	struct service *s = x->service;
-	if (im_monotonic_ms() - x->checked_ms < FOLLOW_CHECK_MS)
+	if (im_monotonic_ms() - x->checked_ms < (s->request->check_ms ? s->request->check_ms : FOLLOW_CHECK_MS))
 		return 0;
 	int rc = follow_check_vault(s, x->storage, err);
 	for (size_t i = 0; rc == 0 && i < s->store_count; i++)

@@ -23,7 +23,7 @@ static const char help[] =
     "  imvault [-c FILE] verify [--read[=PERCENT]]\n"
     "  imvault verify --vault URL [--key FILE] [--node NAME] [--read[=PERCENT]]\n"
     "\n"
-    "  (nothing)         every object is there, signed, the chains are whole; logs too\n"
+    "  (nothing)         every object is there and signed, chains are whole; logs too\n"
     "  --read            reads every byte and compares it with its hash\n"
     "  --read=10         reads a tenth, and goes on from there the next time\n"
     "\n"

@@ -167,8 +167,8 @@ static int pass_images(struct look *l, uint64_t before, bool at_end)
 	return rc;
 }
 
-/* Both fine: a fork. */
-static int judge_rivals(struct look *l, const struct rival *r)
+/* Both fine: a fork. *ret_coarse: the object is coarse, so it says nothing about others. */
+static int judge_rivals(struct look *l, const struct rival *r, bool *ret_coarse)
 {
 	struct log_segment *a = NULL, *b = NULL;
 	int rc = read_segment(l, r->object, &a, l->err);
@@ -176,6 +176,7 @@ static int judge_rivals(struct look *l, const struct rival *r)
 		rc = read_segment(l, r->other, &b, l->err);
 	if (rc == 0 && a && b && a->level == 0 && b->level == 0)
 		l->window->forked = true;
+	*ret_coarse = rc == 0 && a && a->level > 0;
 	log_segment_free(a);
 	log_segment_free(b);
 	return rc;
@@ -194,17 +195,17 @@ static int settle_rivals(struct look *l, uint64_t first, uint32_t last)
 	int rc = 0;
 	for (size_t i = l->rival_count; rc == 0 && i-- > 0;) {
 		struct rival *r = &l->rivals[i];
-		bool coarse = first > r->first && last == r->last;
+		bool coarse = first > r->first && last == r->last, ignored;
 		if (!coarse && first <= r->last)
 			continue;
 		if (!coarse && !l->window->forked)
-			rc = judge_rivals(l, r);
+			rc = judge_rivals(l, r, &ignored);
 		forget_rival(l, i);
 	}
 	return rc;
 }
 
-static int add_rival(struct look *l, const struct log_name *n)
+static int add_rival(struct look *l, const struct log_name *n, bool *ret_coarse)
 {
 	struct rival r = { .first = n->first, .last = n->last };
 	if (l->window->forked || l->rival_count == MAX_RIVALS)
@@ -213,7 +214,7 @@ static int add_rival(struct look *l, const struct log_name *n)
 	if (rc == 0)
 		rc = set_text(&r.other, l->before, l->err);
 	if (rc == 0 && n->last == l->before_last)
-		rc = judge_rivals(l, &r);
+		rc = judge_rivals(l, &r, ret_coarse);
 	else if (rc == 0) {
 		l->rivals[l->rival_count++] = r;
 		return 0;
@@ -255,10 +256,11 @@ static int begin_segment(struct look *l, const struct log_name *n)
 
 static int take_head(struct look *l, const struct log_name *n)
 {
-	int rc = l->before && l->before_first == n->first ? add_rival(l, n) : 0;
+	bool coarse = false; /* then the next of the same range is compared with the one before */
+	int rc = l->before && l->before_first == n->first ? add_rival(l, n, &coarse) : 0;
 	if (rc == 0)
 		rc = set_text(&l->head, n->object, l->err);
-	if (rc == 0)
+	if (rc == 0 && !coarse)
 		rc = set_text(&l->before, n->object, l->err);
 	if (rc == 0 && n->first == 1 && !l->beginning)
 		rc = set_text(&l->beginning, n->object, l->err);

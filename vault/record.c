@@ -12,6 +12,7 @@
 
 #define MAGIC "IMVREC1\n"
 #define DOMAIN "imvault record v1"
+#define SEGMENT_DOMAIN "imvault segment v1"
 #define META_LABEL "imvault record meta v1"
 #define HEAD_BYTES 56
 #define RECIPIENT_BYTES (8 + 32 + CRYPTO_SEAL_BYTES)
@@ -53,6 +54,39 @@ int record_decompress(const void *data, size_t len, size_t limit_bytes, struct i
 		return 0;
 	ret->len = start;
 	return im_fail(err, IM_ECORRUPT, "compressed data is damaged");
+}
+
+/*
+ * What is signed, and the hash of the whole object. Segments are large and many: of them the hash of
+ * what precedes the signature is signed, which costs nothing beside the object's own.
+ */
+struct digest {
+	const char *domain;
+	const void *signed_data;
+	size_t signed_len;
+	uint8_t prefix[CRYPTO_HASH_BYTES];
+	struct crypto_hasher hasher;
+};
+
+/* data without the signature. */
+static void digest_begin(struct digest *d, enum record_kind kind, const void *data, size_t len)
+{
+	*d = (struct digest){ DOMAIN, data, len };
+	crypto_hasher_begin(&d->hasher);
+	crypto_hasher_add(&d->hasher, data, len);
+	if (kind != RECORD_SEGMENT)
+		return;
+	struct crypto_hasher so_far = d->hasher;
+	crypto_hasher_end(&so_far, d->prefix);
+	d->domain = SEGMENT_DOMAIN;
+	d->signed_data = d->prefix;
+	d->signed_len = sizeof d->prefix;
+}
+
+static void digest_end(struct digest *d, const uint8_t signature[CRYPTO_SIGNATURE_BYTES], uint8_t ret_hash[CRYPTO_HASH_BYTES])
+{
+	crypto_hasher_add(&d->hasher, signature, CRYPTO_SIGNATURE_BYTES);
+	crypto_hasher_end(&d->hasher, ret_hash);
 }
 
 /* Encoding. */
@@ -120,9 +154,10 @@ static int put_head(const struct keyring *k, enum record_kind kind, size_t meta_
 }
 
 static int encode_with(const struct keyring *k, enum record_kind kind, const struct part *meta, const struct part *private_part,
-    uint8_t keys[64], struct im_buf *ret, struct im_error *err)
+    uint8_t keys[64], struct im_buf *ret, uint8_t ret_hash[32], struct im_error *err)
 {
-	uint8_t signature[64];
+	uint8_t signature[CRYPTO_SIGNATURE_BYTES];
+	struct digest digest;
 	size_t start = ret->len;
 	int rc = keyring_meta_key(k, keyring_generation(k), META_LABEL, keys, err);
 	crypto_random(keys + 32, 32);
@@ -133,9 +168,12 @@ static int encode_with(const struct keyring *k, enum record_kind kind, const str
 	size_t head_len = ret->len - start;
 	put_part(ret, start, head_len, keys, meta);
 	put_part(ret, start, head_len, keys + 32, private_part);
-	if (!ret->failed)
-		crypto_sign(signature, keyring_own(k)->sign_seed, DOMAIN, ret->data + start, ret->len - start);
-	im_buf_put(ret, signature, sizeof signature);
+	if (!ret->failed) {
+		digest_begin(&digest, kind, ret->data + start, ret->len - start);
+		crypto_sign(signature, keyring_own(k)->sign_seed, digest.domain, digest.signed_data, digest.signed_len);
+		digest_end(&digest, signature, ret_hash);
+		im_buf_put(ret, signature, sizeof signature);
+	}
 	return ret->failed ? im_fail(err, IM_ENOMEM, "out of memory writing a record") : 0;
 }
 
@@ -153,11 +191,9 @@ static int encode(const struct keyring *k, enum record_kind kind, json_t *meta, 
 	int rc = pack_json(meta, &packed_meta, err);
 	const struct part meta_part = { packed_meta.data, packed_meta.len };
 	if (rc == 0)
-		rc = encode_with(k, kind, &meta_part, private_part, keys, ret, err);
+		rc = encode_with(k, kind, &meta_part, private_part, keys, ret, ret_hash, err);
 	crypto_wipe(keys, sizeof keys);
-	if (rc == 0)
-		crypto_hash(ret_hash, ret->data + start, ret->len - start);
-	else
+	if (rc)
 		ret->len = start;
 	return rc;
 }
@@ -294,11 +330,13 @@ int record_decode(const struct keyring *k, enum record_kind kind, const void *da
 	const struct key_entry *signer = keyring_find(k, h.signer);
 	if (!signer)
 		return im_fail(err, IM_ECORRUPT, "a record is signed by %s, which is not a key of this vault", im_hex(id, h.signer, 8));
-	if (!crypto_verify(h.signature, signer->sign_public, DOMAIN, data, len - 64))
+	struct digest digest;
+	digest_begin(&digest, kind, data, len - CRYPTO_SIGNATURE_BYTES);
+	if (!crypto_verify(h.signature, signer->sign_public, digest.domain, digest.signed_data, digest.signed_len))
 		return im_fail(err, IM_ECORRUPT, "a record is damaged or forged: its signature is wrong");
 	struct record r = { .kind = kind, .generation = h.generation };
 	memcpy(r.signer, h.signer, 8);
-	crypto_hash(r.hash, data, len);
+	digest_end(&digest, h.signature, r.hash);
 	int rc = open_parts(k, data, &h, &r, err);
 	if (rc) {
 		record_clear(&r);

@@ -150,42 +150,63 @@ static int on_snapshot(void *context, const char *const *stores, struct im_error
 
 /* --- running --- */
 
-void rig_start(struct rig *r, const char *follow)
+static void make_config(struct rig *r, const char *follow)
 {
 	char text[1024], id[33];
 	struct im_error err = { 0 };
+	snprintf(text, sizeof text, "[node]\nname = im-01\nstate = %s\n[vault]\nurl = %s\nkey = %s\n[store chat]\ntype = files\npath = %s\n"
+	    "[follow]\nflush = 50ms\n%s\n", r->state_dir, r->f.vault_dir, r->f.node_key, r->f.dir, follow ? follow : "");
+	assert_ok(im_config_parse(text, "test", &r->config, &err), &err);
+	snprintf(r->follow_dir, sizeof r->follow_dir, "%s/%s/im-01.follow", r->state_dir, im_hex(id, r->f.node->id, 16));
+	snprintf(r->store_dir, sizeof r->store_dir, "%s/chat", r->follow_dir);
+}
+
+void rig_start(struct rig *r, const char *follow)
+{
 	memset(r, 0, sizeof *r);
 	pthread_mutex_init(&r->heard.lock, NULL);
 	fixture_start(&r->f);
+	snprintf(r->state_dir, sizeof r->state_dir, "%s", r->f.state_dir);
 	fake_reset();
 	im_interrupt_raise(0);
 	im_interrupt_take_hangup();
 	r->faults = (struct storage_fault_plan){ .what = FAULT_UNREACHABLE, .sticky = true };
 	storage_open_with_faults(&r->faults);
-	snprintf(text, sizeof text, "[node]\nname = im-01\nstate = %s\n[vault]\nurl = %s\nkey = %s\n[store chat]\ntype = files\npath = %s\n"
-	    "[follow]\nflush = 50ms\n%s\n", r->f.state_dir, r->f.vault_dir, r->f.node_key, r->f.dir, follow ? follow : "");
-	assert_ok(im_config_parse(text, "test", &r->config, &err), &err);
-	snprintf(r->follow_dir, sizeof r->follow_dir, "%s/%s/im-01.follow", r->f.state_dir, im_hex(id, r->f.node->id, 16));
-	snprintf(r->store_dir, sizeof r->store_dir, "%s/chat", r->follow_dir);
+	make_config(r, follow);
+}
+
+void rig_clone(struct rig *r, struct rig *of)
+{
+	char command[512];
+	memset(r, 0, sizeof *r);
+	pthread_mutex_init(&r->heard.lock, NULL);
+	r->f = of->f; /* its folder and its vault, not its state */
+	r->is_clone = true;
+	snprintf(r->state_dir, sizeof r->state_dir, "%s-clone", of->state_dir);
+	snprintf(command, sizeof command, "cp -r %s %s", of->state_dir, r->state_dir);
+	assert_int_equal(system(command), 0);
+	make_config(r, NULL);
 }
 
 void rig_stop(struct rig *r)
 {
 	if (r->running)
 		rig_end(r);
-	storage_open_with_faults(NULL);
+	if (!r->is_clone)
+		storage_open_with_faults(NULL);
 	follow_result_clear(&r->result);
 	im_config_free(r->config);
 	for (size_t i = 0; i < r->heard.count; i++)
 		free(r->heard.lines[i]);
 	json_decref(r->log);
-	fixture_stop(&r->f);
+	if (!r->is_clone)
+		fixture_stop(&r->f);
 }
 
 static void follow(struct rig *r, bool once)
 {
 	const struct follow_events events = { .warn = on_warn, .note = on_note, .ready = on_ready, .snapshot = on_snapshot, .context = r };
-	const struct follow_service_request q = { .config = r->config, .once = once, .find = fake_find, .events = &events };
+	const struct follow_service_request q = { .config = r->config, .once = once, .find = fake_find, .check_ms = r->check_ms, .events = &events };
 	im_error_clear(&r->err);
 	follow_result_clear(&r->result);
 	r->rc = follow_run(&q, &r->reload, &r->result, &r->err);

@@ -23,6 +23,9 @@ struct heard { /* what the service said */
 struct rig {
 	struct fixture f;
 	struct im_config *config;
+	char state_dir[128];
+	bool is_clone;
+	int64_t check_ms;
 	char follow_dir[256], store_dir[300]; /* of the local state */
 	struct storage_fault_plan faults;
 	struct heard heard;
@@ -42,6 +45,8 @@ struct rig {
 
 /* follow: lines of [follow], or NULL. */
 void rig_start(struct rig *r, const char *follow);
+/* Another machine with the same keys and a copy of the local state, at the same vault and source. */
+void rig_clone(struct rig *r, struct rig *of);
 void rig_stop(struct rig *r);
 /* One round. */
 int rig_once(struct rig *r);

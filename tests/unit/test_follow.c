@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -135,6 +136,65 @@ static void once__a_vault_that_is_away_is_said(void **state)
 	assert_int_equal(c.commits, 5);
 	chain_clear(&c);
 	rig_stop(&r);
+}
+
+static const struct {
+	enum storage_fault what;
+	bool sticky;
+} faults[] = { { FAULT_EIO, false }, { FAULT_EIO, true }, { FAULT_ENOSPC, true }, { FAULT_SHORT_WRITE, false }, { FAULT_UNREACHABLE, false },
+	{ FAULT_DIE, false } };
+
+/* A round in another process, which may die of it. */
+static int round_under_fault(struct rig *r, uint64_t at, bool *ret_hit)
+{
+	int status, ends[2];
+	char hit = 1;
+	assert_int_equal(pipe(ends), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		r->faults.at_call = at;
+		r->faults.calls = 0;
+		int rc = rig_once(r);
+		hit = r->faults.calls >= at;
+		_exit(write(ends[1], &hit, 1) == 1 ? im_exit_status(rc, 0) : 99);
+	}
+	close(ends[1]);
+	*ret_hit = read(ends[0], &hit, 1) != 1 || hit;
+	close(ends[0]);
+	waitpid(pid, &status, 0);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void once__survives_a_fault_at_every_storage_call(void **state)
+{
+	(void)state;
+	for (size_t f = 0; f < sizeof faults / sizeof *faults; f++) {
+		struct rig r;
+		struct chain c;
+		bool hit = true;
+		rig_start(&r, NULL);
+		r.snapshot_anchors = true;
+		assert_ok(rig_once(&r), &r.err);
+		for (uint64_t at = 1; hit; at++) {
+			fake_commit(1);
+			r.faults.what = faults[f].what;
+			r.faults.sticky = faults[f].sticky;
+			int status = round_under_fault(&r, at, &hit);
+			if (faults[f].what == FAULT_DIE && hit)
+				assert_int_equal(status, 137);
+			else
+				assert_true(status == 0 || status == 4 || status == 1 || status == 8);
+			r.faults.at_call = 0;
+			assert_ok(rig_once(&r), &r.err);
+			assert_true(at < 100);
+		}
+		chain_read(&r, &c);
+		assert_int_equal(c.epochs, 1);
+		assert_int_equal(c.commits, fake.commits);
+		chain_clear(&c);
+		rig_stop(&r);
+	}
 }
 
 /* --- the service --- */
@@ -430,6 +490,71 @@ static void run__a_local_state_that_went_back_begins_an_epoch(void **state)
 	rig_stop(&r);
 }
 
+static void once__a_clone_that_comes_later_begins_its_own_epoch(void **state)
+{
+	(void)state;
+	struct rig r, clone;
+	struct chain c;
+	rig_start(&r, NULL);
+	r.snapshot_anchors = true;
+	assert_ok(rig_once(&r), &r.err);
+	rig_clone(&clone, &r);
+	clone.snapshot_anchors = true;
+	fake_commit(3);
+	assert_ok(rig_once(&r), &r.err);
+	assert_int_equal(rig_once(&clone), IM_EGAP);
+	assert_true(rig_said(&clone, "another machine writes under this node's name and continued the same log"));
+	fake_commit(3);
+	assert_ok(rig_once(&r), &r.err); /* the first one is not disturbed */
+	assert_ok(rig_once(&clone), &clone.err);
+	chain_read(&r, &c); /* both histories are whole */
+	assert_int_equal(c.epochs, 2);
+	chain_clear(&c);
+	rig_stop(&clone);
+	rig_stop(&r);
+}
+
+static size_t count_epochs(struct rig *r)
+{
+	struct log_list list = { 0 };
+	struct im_error err = { 0 };
+	size_t n = 0;
+	assert_ok(log_list(r->f.restore->storage, "im-01", "chat", NULL, 0, &list, &err), &err);
+	for (size_t i = 0; i < list.count; i++)
+		n += i == 0 || strcmp(list.items[i].epoch, list.items[i - 1].epoch) != 0;
+	log_list_clear(&list);
+	return n;
+}
+
+static void run__two_machines_at_once_are_both_told(void **state)
+{
+	(void)state;
+	struct rig r, clone;
+	rig_start(&r, NULL);
+	r.snapshot_anchors = true;
+	r.check_ms = 200;
+	assert_ok(rig_once(&r), &r.err);
+	rig_clone(&clone, &r);
+	clone.snapshot_anchors = true;
+	clone.check_ms = 200;
+	rig_run(&r);
+	rig_run(&clone);
+	fake_commit(1);
+	rig_wait_said(&r, "another machine writes under this node's name");
+	rig_wait_said(&clone, "another machine writes under this node's name");
+	for (int i = 0; i < 2000 && count_epochs(&r) < 3; i++)
+		nap_ms(10);
+	nap_ms(1000);
+	assert_int_equal(rig_said_times(&r, "another machine"), 1);
+	assert_int_equal(rig_said_times(&clone, "another machine"), 1);
+	rig_end(&r);
+	im_interrupt_raise(SIGTERM);
+	rig_end(&clone);
+	assert_int_equal(count_epochs(&r), 3); /* each has its own now */
+	rig_stop(&clone);
+	rig_stop(&r);
+}
+
 static void run__a_damaged_head_is_a_gap(void **state)
 {
 	(void)state;
@@ -609,6 +734,7 @@ int main(void)
 		cmocka_unit_test(once__a_gap_has_its_exit_code_and_a_snapshot),
 		cmocka_unit_test(once__a_store_that_cannot_be_opened_is_no_success),
 		cmocka_unit_test(once__a_vault_that_is_away_is_said),
+		cmocka_unit_test(once__survives_a_fault_at_every_storage_call),
 		cmocka_unit_test(run__ships_and_continues_after_the_end),
 		cmocka_unit_test(run__sighup_asks_for_a_reload_and_holds_the_source),
 		cmocka_unit_test(run__a_second_follower_is_refused),
@@ -621,6 +747,8 @@ int main(void)
 		cmocka_unit_test(run__a_failed_snapshot_is_tried_again_and_capturing_goes_on),
 		cmocka_unit_test(run__a_stalled_capture_is_noticed_and_cured),
 		cmocka_unit_test(run__a_local_state_that_went_back_begins_an_epoch),
+		cmocka_unit_test(once__a_clone_that_comes_later_begins_its_own_epoch),
+		cmocka_unit_test(run__two_machines_at_once_are_both_told),
 		cmocka_unit_test(run__a_damaged_head_is_a_gap),
 		cmocka_unit_test(anchor__stands_at_a_point_and_joins_epochs),
 		cmocka_unit_test(anchor__missed_changes_are_found),
