@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define MEMORY_POINTS 4096 /* of what we put, this much is remembered at least */
+
 /* --- what we put --- */
 
 void follow_memory_clear(struct ship_memory *m)
@@ -56,6 +58,7 @@ int follow_remember_put(struct followed *f, const char *object, struct im_error 
 		follow_memory_clear(m);
 		memcpy(m->epoch, epoch_of(object), LOG_EPOCH_CHARS);
 		m->looked = true; /* this process began it */
+		f->known_first = 0;
 	}
 	if (m->count == m->room) {
 		size_t room = m->room ? 2 * m->room : 64;
@@ -72,31 +75,30 @@ int follow_remember_put(struct followed *f, const char *object, struct im_error 
 	return 0;
 }
 
-static uint32_t last_of(const char *leaf)
+static int by_text(const void *a, const void *b)
 {
-	return (uint32_t)strtoul(leaf + 9, NULL, 16);
+	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* Up to and with this point nobody needs to look any more. */
-static void forget_until(struct ship_memory *m, uint32_t point)
+static bool is_ours(const struct ship_memory *m, const char *leaf)
+{
+	return m->count && bsearch(&leaf, m->leaves, m->count, sizeof *m->leaves, by_text);
+}
+
+/* So that memory and listing stay bounded: beyond this nobody looks any more. */
+static void forget_old(struct ship_memory *m, uint32_t newest)
 {
 	size_t n = 0;
+	if (newest < m->floor + 2 * MEMORY_POINTS)
+		return;
+	m->floor = newest - MEMORY_POINTS;
 	for (size_t i = 0; i < m->count; i++) {
-		if (last_of(m->leaves[i]) > point)
+		if (strtoul(m->leaves[i] + 9, NULL, 16) > m->floor) /* "FIRST-LAST-…" */
 			m->leaves[n++] = m->leaves[i];
 		else
 			free(m->leaves[i]);
 	}
 	m->count = n;
-	m->looked_point = point;
-}
-
-static bool is_ours(const struct ship_memory *m, const char *leaf)
-{
-	for (size_t i = m->count; i-- > 0;)
-		if (strcmp(m->leaves[i], leaf) == 0)
-			return true;
-	return false;
 }
 
 /* --- other writers --- */
@@ -125,38 +127,32 @@ static int found_stranger(struct followed *f, const struct log_name *n)
 	return 0;
 }
 
-/* The first look: all that is there must be at or before where the last process left off. */
-static int look_first(struct followed *f, const struct log_list *list)
+/* What nobody but us can have written is ours: what we put (above the floor), and where the last process left off. */
+static bool is_stranger(const struct followed *f, const struct log_name *n, const struct log_name *before)
 {
-	struct ship_memory *m = &f->shipped;
 	char prefix[65];
-	im_hex(prefix, f->known_hash, 32);
-	prefix[16] = '\0';
-	for (size_t i = 0; i < list->count; i++) {
-		const struct log_name *n = &list->items[i];
-		if (n->last > f->known_point && !is_ours(m, leaf_of(n->object)))
-			return found_stranger(f, n);
-		if (n->last == f->known_point && n->first == f->known_first && n->final && strcmp(n->hash_prefix, prefix) != 0)
-			return found_stranger(f, n);
-	}
-	m->looked = true;
-	m->looked_point = f->known_point;
-	return 0;
+	if (n->last > f->shipped.floor && !is_ours(&f->shipped, leaf_of(n->object)))
+		return true;
+	/* One writer never writes the same part twice. */
+	if (before && before->first == n->first && before->last == n->last && before->part == n->part)
+		return true;
+	return f->known_first && n->final && n->first == f->known_first && n->last == f->known_point &&
+	    strncmp(im_hex(prefix, f->known_hash, 32), n->hash_prefix, 16) != 0;
 }
 
-static int look_again(struct followed *f, const struct log_list *list)
+static int look(struct followed *f, const struct log_list *list)
 {
 	struct ship_memory *m = &f->shipped;
-	uint32_t newest = m->looked_point;
+	uint32_t newest = 0;
+	if (m->count)
+		qsort(m->leaves, m->count, sizeof *m->leaves, by_text);
 	for (size_t i = 0; i < list->count; i++) {
-		const struct log_name *n = &list->items[i];
-		if (n->last <= m->looked_point)
-			continue;
-		if (!is_ours(m, leaf_of(n->object)))
-			return found_stranger(f, n);
-		newest = n->last > newest ? n->last : newest;
+		if (is_stranger(f, &list->items[i], i ? &list->items[i - 1] : NULL))
+			return found_stranger(f, &list->items[i]);
+		newest = list->items[i].last > newest ? list->items[i].last : newest;
 	}
-	forget_until(m, newest);
+	m->looked = true;
+	forget_old(m, newest);
 	return 0;
 }
 
@@ -166,9 +162,9 @@ int follow_check_store(struct followed *f, struct storage *storage, struct im_er
 	struct log_list list = { 0 };
 	if (!m->epoch[0] || strcmp(m->strangers, m->epoch) == 0)
 		return 0; /* nothing was ever put; or it is known already */
-	int rc = log_list(storage, f->service->node, f->store->name, m->epoch, m->looked ? m->looked_point : f->known_point, &list, err);
+	int rc = log_list(storage, f->service->node, f->store->name, m->epoch, m->floor, &list, err);
 	if (rc == 0)
-		rc = m->looked ? look_again(f, &list) : look_first(f, &list);
+		rc = look(f, &list);
 	log_list_clear(&list);
 	return rc;
 }

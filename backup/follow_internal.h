@@ -49,10 +49,10 @@ struct follow_view { /* what others may see of a store; under its lock */
 	bool dirty;          /* changed since the status was written */
 };
 
-struct ship_memory { /* of what this process put, since the last look at the vault; the shipper's */
+struct ship_memory { /* of what this process put; the shipper's */
 	char **leaves;
 	size_t count, room;
-	uint32_t looked_point;  /* points up to this one were looked at */
+	uint32_t floor;         /* of what ends at or before this point nothing is remembered */
 	char epoch[LOG_EPOCH_CHARS + 1]; /* which epoch all this is about */
 	char strangers[LOG_EPOCH_CHARS + 1]; /* in this epoch others were found writing */
 	bool looked;            /* the first comparison with the vault is done */

@@ -147,6 +147,7 @@ static int open_spool(struct service *s, struct followed *f, const struct follow
 	f->known_first = f->head.first;
 	memcpy(f->known_hash, f->head.hash, 32);
 	strcpy(f->shipped.epoch, f->head.epoch);
+	f->shipped.floor = f->head.point;
 	recall_shipped(f, before);
 	follow_publish(f);
 	return start_coarse(f, err);

@@ -48,7 +48,7 @@ static int take_first(void *context, const char *object, uint64_t size_bytes)
 	struct log_name n;
 	if (!log_name_parse(object, &n, NULL))
 		return 0;
-	bool is_first = n.first == 1 && n.last == 1;
+	bool is_first = n.first == 1; /* a follower killed early on may have shipped more points at once */
 	n.size_bytes = size_bytes;
 	if (is_first)
 		*first = n;

@@ -6,6 +6,7 @@
 #include "vault/logwindow.h"
 
 #include "base/cleanup.h"
+#include "base/config.h"
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "vault/logreach.h"

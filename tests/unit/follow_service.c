@@ -182,7 +182,7 @@ void rig_clone(struct rig *r, struct rig *of)
 	pthread_mutex_init(&r->heard.lock, NULL);
 	r->f = of->f; /* its folder and its vault, not its state */
 	r->is_clone = true;
-	snprintf(r->state_dir, sizeof r->state_dir, "%s-clone", of->state_dir);
+	assert_true(snprintf(r->state_dir, sizeof r->state_dir, "%s-clone", of->state_dir) < (int)sizeof r->state_dir);
 	snprintf(command, sizeof command, "cp -r %s %s", of->state_dir, r->state_dir);
 	assert_int_equal(system(command), 0);
 	make_config(r, NULL);

@@ -537,9 +537,12 @@ static void run__two_machines_at_once_are_both_told(void **state)
 	rig_clone(&clone, &r);
 	clone.snapshot_anchors = true;
 	clone.check_ms = 200;
+	rig_vault(&r, false); /* so that neither sees the other in time */
 	rig_run(&r);
 	rig_run(&clone);
 	fake_commit(1);
+	nap_ms(300);
+	rig_vault(&r, true);
 	rig_wait_said(&r, "another machine writes under this node's name");
 	rig_wait_said(&clone, "another machine writes under this node's name");
 	for (int i = 0; i < 2000 && count_epochs(&r) < 3; i++)
