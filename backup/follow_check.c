@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define MEMORY_POINTS 4096 /* of what we put, this much is remembered at least */
+#define CHAIN_LINKS 300    /* segments that a power cut may take from the spool */
 
 /* --- what we put --- */
 
@@ -71,6 +72,7 @@ int follow_remember_put(struct followed *f, const char *object, struct im_error 
 	m->leaves[m->count] = strdup(leaf_of(object));
 	if (!m->leaves[m->count])
 		return im_fail(err, IM_ENOMEM, "out of memory");
+	snprintf(m->newest, sizeof m->newest, "%s", leaf_of(object));
 	m->count++;
 	return 0;
 }
@@ -140,10 +142,116 @@ static bool is_stranger(const struct followed *f, const struct log_name *n, cons
 	    strncmp(im_hex(prefix, f->known_hash, 32), n->hash_prefix, 16) != 0;
 }
 
-static int look(struct followed *f, const struct log_list *list)
+/* --- is everything there? --- */
+
+struct pieces { /* names of the epoch, in the vault and in the spool */
+	struct log_name *at;
+	size_t count, room;
+	const char *epoch;
+};
+
+static int add_piece(struct pieces *p, const struct log_name *n)
+{
+	if (p->count == p->room) {
+		size_t room = p->room ? 2 * p->room : 256;
+		struct log_name *grown = reallocarray(p->at, room, sizeof *grown);
+		if (!grown)
+			return IM_ENOMEM;
+		p->at = grown;
+		p->room = room;
+	}
+	p->at[p->count] = *n;
+	p->at[p->count].store = p->at[p->count].object = NULL; /* the caller's */
+	p->count++;
+	return 0;
+}
+
+static int add_waiting(void *context, const char *object)
+{
+	struct pieces *p = context;
+	struct log_name n;
+	char *node;
+	if (!log_name_parse(object, &n, &node))
+		return 0;
+	free(node);
+	int rc = strcmp(n.epoch, p->epoch) == 0 ? add_piece(p, &n) : 0;
+	log_name_clear(&n);
+	return rc;
+}
+
+/* First point of a segment with all its parts that ends at `last`; 0: there is none. */
+static uint32_t segment_before(const struct pieces *p, uint32_t last)
+{
+	for (size_t i = 0; i < p->count; i++) {
+		uint32_t parts = 0;
+		if (p->at[i].last != last || !p->at[i].final)
+			continue;
+		for (size_t k = 0; k < p->count; k++)
+			parts += p->at[k].last == last && p->at[k].first == p->at[i].first;
+		if (parts > p->at[i].part)
+			return p->at[i].first;
+	}
+	return 0;
+}
+
+/* From where the last process left off back, as far as what it had not made durable can reach. begin: what ends at or before is not in the list. */
+static int walk_back(const struct followed *f, const struct log_list *list, uint32_t begin, bool *ret_missing, struct im_error *err)
+{
+	struct pieces p = { .epoch = f->shipped.epoch };
+	uint32_t at = f->known_point;
+	int rc = 0;
+	for (size_t i = 0; rc == 0 && i < list->count; i++)
+		rc = add_piece(&p, &list->items[i]);
+	if (rc == 0)
+		rc = spool_each(f->spool, add_waiting, &p);
+	*ret_missing = false;
+	for (int n = 0; rc == 0 && !*ret_missing && n < CHAIN_LINKS && at > begin; n++) {
+		uint32_t first = segment_before(&p, at);
+		*ret_missing = !first;
+		at = first ? first - 1 : at;
+	}
+	free(p.at);
+	return rc ? im_fail(err, IM_ENOMEM, "out of memory") : 0;
+}
+
+/* A segment that begins in an earlier folder of names is not in the list: before anything is said to be missing, all are listed. */
+static int is_broken(struct followed *f, struct storage *storage, const struct log_list *list, bool *ret_broken, struct im_error *err)
+{
+	uint32_t begin = f->known_first & ~UINT32_C(0xfff);
+	struct log_list all = { 0 };
+	int rc = walk_back(f, list, begin, ret_broken, err);
+	if (rc || !*ret_broken || !begin)
+		return rc;
+	rc = log_list(storage, f->service->node, f->store->name, f->shipped.epoch, 0, &all, err);
+	if (rc == 0)
+		rc = walk_back(f, &all, 0, ret_broken, err);
+	log_list_clear(&all);
+	return rc;
+}
+
+/* Is the newest that we put still there? A vault that was rolled back lacks it. */
+static bool is_rolled_back(const struct followed *f, const struct log_list *list)
+{
+	const struct ship_memory *m = &f->shipped;
+	for (size_t i = list->count; m->count && i-- > 0;)
+		if (strcmp(leaf_of(list->items[i].object), m->newest) == 0)
+			return false;
+	return m->count > 0;
+}
+
+static int found_missing(struct followed *f)
+{
+	memcpy(f->shipped.strangers, f->shipped.epoch, sizeof f->shipped.strangers);
+	if (is_current(f, f->shipped.epoch))
+		follow_demand_epoch(f, "the vault lacks segments that this node wrote: it was rolled back, or a power cut took them from the spool");
+	return 0;
+}
+
+static int look(struct followed *f, struct storage *storage, const struct log_list *list, struct im_error *err)
 {
 	struct ship_memory *m = &f->shipped;
 	uint32_t newest = 0;
+	bool broken = false;
 	if (m->count)
 		qsort(m->leaves, m->count, sizeof *m->leaves, by_text);
 	for (size_t i = 0; i < list->count; i++) {
@@ -151,6 +259,11 @@ static int look(struct followed *f, const struct log_list *list)
 			return found_stranger(f, &list->items[i]);
 		newest = list->items[i].last > newest ? list->items[i].last : newest;
 	}
+	int rc = m->looked || !f->known_point ? 0 : is_broken(f, storage, list, &broken, err);
+	if (rc)
+		return rc;
+	if (broken || is_rolled_back(f, list))
+		return found_missing(f);
 	m->looked = true;
 	forget_old(m, newest);
 	return 0;
@@ -162,9 +275,9 @@ int follow_check_store(struct followed *f, struct storage *storage, struct im_er
 	struct log_list list = { 0 };
 	if (!m->epoch[0] || strcmp(m->strangers, m->epoch) == 0)
 		return 0; /* nothing was ever put; or it is known already */
-	int rc = log_list(storage, f->service->node, f->store->name, m->epoch, m->floor, &list, err);
+	int rc = log_list(storage, f->service->node, f->store->name, m->epoch, m->looked ? m->floor : f->known_first, &list, err);
 	if (rc == 0)
-		rc = look(f, &list);
+		rc = look(f, storage, &list, err);
 	log_list_clear(&list);
 	return rc;
 }

@@ -52,6 +52,7 @@ struct follow_view { /* what others may see of a store; under its lock */
 struct ship_memory { /* of what this process put; the shipper's */
 	char **leaves;
 	size_t count, room;
+	char newest[64];        /* the last one put */
 	uint32_t floor;         /* of what ends at or before this point nothing is remembered */
 	char epoch[LOG_EPOCH_CHARS + 1]; /* which epoch all this is about */
 	char strangers[LOG_EPOCH_CHARS + 1]; /* in this epoch others were found writing */

@@ -54,7 +54,7 @@ static int choose_store(struct service *s, const struct im_config_store *store, 
 	}
 	if (named)
 		return im_fail(err, IM_EUSAGE, "store %s cannot be followed: %s", store->name, why ? why : "its configuration does not ask for it");
-	if (why)
+	if (why && !q->once) /* not with every round */
 		follow_note(s, store->name, "not followed: %s", why);
 	return 0;
 }

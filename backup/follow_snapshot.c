@@ -33,8 +33,8 @@ bool follow_snapshot_settled(struct followed *f)
 	return settled;
 }
 
-/* Fills names (NULL-terminated) with the stores that want one; marks them. */
-static size_t gather(struct service *s, const char **names)
+/* How many stores want one; marks them. */
+static size_t gather(struct service *s)
 {
 	size_t n = 0;
 	for (size_t i = 0; i < s->store_count; i++) {
@@ -42,11 +42,9 @@ static size_t gather(struct service *s, const char **names)
 		pthread_mutex_lock(&f->lock);
 		f->snapshot_running = f->snapshot_wanted;
 		f->snapshot_wanted = false;
-		if (f->snapshot_running)
-			names[n++] = f->store->name;
+		n += f->snapshot_running;
 		pthread_mutex_unlock(&f->lock);
 	}
-	names[n] = NULL;
 	return n;
 }
 
@@ -63,27 +61,24 @@ static void settle(struct service *s, bool taken, bool again)
 	}
 }
 
-static int take(struct service *s, const char *const *names, struct im_error *err)
+/* Of every store, whichever wants it: where the local state is lost, one of a few stores would leave the others out. */
+static int take(struct service *s, struct im_error *err)
 {
 	const struct follow_events *events = s->request->events;
 	static const char *const all[] = { NULL };
 	if (!events || !events->snapshot)
 		return im_fail(err, IM_EUSAGE, "nobody here takes snapshots: run imvault backup");
-	/* The first snapshot of a node should have every store. */
-	return events->snapshot(events->context, s->snapshot_seq ? names : all, err);
+	return events->snapshot(events->context, all, err);
 }
 
 /* Returns how long to wait before the next attempt; 0: nothing is left to do. */
 static int64_t attempt(struct service *s, int64_t last_wait_ms)
 {
-	const char **names = calloc(s->store_count + 1, sizeof *names);
 	struct im_error why = { 0 };
 	int64_t wait = 0;
-	if (!names || !gather(s, names)) {
-		free(names);
+	if (!gather(s))
 		return 0;
-	}
-	int rc = take(s, names, &why);
+	int rc = take(s, &why);
 	bool taken = rc == 0 || rc == IM_EPARTIAL, again = !taken && !s->request->once && rc != IM_EUSAGE;
 	if (!taken) {
 		wait = last_wait_ms * 2 < RETRY_MIN_MS ? RETRY_MIN_MS : last_wait_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : last_wait_ms * 2;
@@ -91,7 +86,6 @@ static int64_t attempt(struct service *s, int64_t last_wait_ms)
 			follow_warn(s, NULL, "the snapshot that the log needs could not be taken: %s%s", why.text, again ? "; it is tried again" : "");
 		s->snapshot_rc = rc;
 	}
-	free(names);
 	settle(s, taken, again);
 	return again ? wait : 0;
 }

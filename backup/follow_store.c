@@ -252,7 +252,6 @@ static bool once_is_done(struct followed *f)
 static void last_words(struct followed *f)
 {
 	struct im_error why = { 0 };
-	bool once = f->service->request->once, reload = f->service->state == FOLLOW_RELOAD;
 	if (f->follower && !f->frozen_until_ms) {
 		int rc = follow_flush(f, false, &why);
 		if (rc == IM_EGAP)
@@ -261,8 +260,8 @@ static void last_words(struct followed *f)
 			follow_warn(f->service, f->store->name, "what was captured last is not stored: %s", why.text);
 	}
 	follow_heal(f);
-	if (f->follower)
-		f->ops->close(f->follower, once || reload);
+	if (f->follower) /* held, so that a service that is restarted, or the next round, goes on exactly */
+		f->ops->close(f->follower, true);
 	f->follower = NULL;
 	pthread_mutex_lock(&f->lock);
 	f->view.following = false;

@@ -315,6 +315,16 @@ size_t spool_count(struct spool *s)
 	return count;
 }
 
+int spool_each(struct spool *s, int (*fn)(void *context, const char *object), void *context)
+{
+	int rc = 0;
+	pthread_mutex_lock(&s->lock);
+	for (size_t i = s->first; rc == 0 && i < s->waiting.count; i++)
+		rc = fn(context, s->waiting.at[i].object);
+	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
 bool spool_front(struct spool *s, struct spool_item *ret)
 {
 	pthread_mutex_lock(&s->lock);

@@ -80,6 +80,8 @@ int spool_sync(struct spool *s, struct im_error *err);
 
 uint64_t spool_bytes(struct spool *s);
 size_t spool_count(struct spool *s);
+/* Calls fn with the name in the vault of each object that waits. fn must not call back; non-zero stops and is returned. */
+int spool_each(struct spool *s, int (*fn)(void *context, const char *object), void *context);
 /* The next object to ship; its texts are borrowed until spool_shipped. False: none. */
 bool spool_front(struct spool *s, struct spool_item *ret);
 /* Appends it. IM_ECORRUPT: it is not what its name says (a power cut). */

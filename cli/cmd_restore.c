@@ -121,8 +121,9 @@ static void log_json(json_t *row, const struct restore_store *s)
 	json_object_set_new(row, "log", log);
 }
 
-static void store_json(json_t *row, const struct restore_store *s)
+static void store_json(json_t *row, const struct restore_result *r, const struct restore_store *s)
 {
+	int64_t rpo_ms = r->rpo_ms + r->instant_reached_ms - s->instant_reached_ms;
 	output_text(row, "name", s->name);
 	output_text(row, "type", s->type);
 	output_text(row, "path", s->path);
@@ -137,6 +138,7 @@ static void store_json(json_t *row, const struct restore_store *s)
 	output_integer(row, "seq", (int64_t)s->seq);
 	output_instant(row, "instant_reached", s->instant_reached_ms);
 	output_integer(row, "instant_reached_ms", s->instant_reached_ms);
+	output_integer(row, "rpo_ms", rpo_ms > 0 ? rpo_ms : 0);
 	output_text(row, "stopped", s->stopped);
 	if (s->has_log)
 		log_json(row, s);
@@ -161,7 +163,7 @@ static void result_json(json_t *j, const struct restore_result *r)
 		output_integer(j, "exec_status", r->exec_status);
 	output_array(j, "stores");
 	for (size_t i = 0; i < r->store_count; i++)
-		store_json(output_row(j, "stores"), &r->stores[i]);
+		store_json(output_row(j, "stores"), r, &r->stores[i]);
 	output_array(j, "damaged");
 	for (size_t i = 0; i < r->damaged_count; i++) {
 		json_t *row = output_row(j, "damaged");

@@ -87,6 +87,8 @@ bool status_judge_log(struct verdict *v, const struct im_config_store *store, js
 	struct im_error err = { 0 };
 	if (!ops || !ops->wanted(store, &why))
 		return false;
+	if (row && row->text)
+		status_red(v, "store %s: %s", store->name, row->text);
 	if (!row || !row->position)
 		return judge_missing(v, store);
 	int rc = measure(v, store, ops, row, &lag_ms, &err);
@@ -94,8 +96,6 @@ bool status_judge_log(struct verdict *v, const struct im_config_store *store, js
 	show(v, row, lag_ms);
 	if (rc)
 		status_red(v, "store %s cannot be looked at: %s", store->name, err.text);
-	if (row->text)
-		status_red(v, "store %s: %s", store->name, row->text);
 	judge_lag(v, row, lag_ms);
 	v->logged++;
 	return true;

@@ -122,6 +122,11 @@ int route_look_beyond(struct history *h, size_t i, const char *store, int64_t un
 		return 0;
 	}
 	r->missing = true;
+	if (began_ms < latest_ms) {
+		r->stopped = im_format("another epoch began at %s, before this one ended at %s: two machines wrote under this node's name (%s)",
+		    im_instant_format(began, began_ms), im_instant_format(ended, latest_ms), reason);
+		return r->stopped ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
+	}
 	r->stopped = im_format("the log has a gap from %s to %s: %s", im_instant_format(ended, latest_ms), im_instant_format(began, began_ms), reason);
 	return r->stopped ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
 }

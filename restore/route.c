@@ -290,15 +290,70 @@ static int look_at(void *context, const char *object, uint64_t size_bytes)
 	return look->found;
 }
 
-int route_may_gain(struct history *h, const char *store, const struct restore_route *r, bool *ret, struct im_error *err)
+/* The last folder of an epoch's names. */
+static int last_folder(void *context, const char *folder, uint64_t size_bytes)
+{
+	char **last = context;
+	(void)size_bytes;
+	free(*last);
+	*last = strdup(folder);
+	return *last ? 0 : IM_ENOMEM;
+}
+
+struct rivals {
+	struct history *h;
+	const struct restore_route *route;
+	int64_t until_ms;
+	bool found;
+	struct im_error *err;
+};
+
+static int look_at_latest(void *context, const char *object, uint64_t size_bytes)
+{
+	struct rivals *x = context;
+	struct log_name n;
+	(void)size_bytes;
+	if (!log_name_parse(object, &n, NULL))
+		return 0;
+	/* Names end with instants: one that ends within is not looked for, the last one before is near enough. */
+	x->found |= n.latest_ms > x->route->reached_ms && n.latest_ms <= x->until_ms;
+	log_name_clear(&n);
+	return x->found;
+}
+
+/* An epoch that another machine wrote at the same time may have gone on for longer. */
+static int look_at_epoch(void *context, const char *folder, uint64_t size_bytes)
+{
+	struct rivals *x = context;
+	size_t len = strlen(folder);
+	(void)size_bytes;
+	if (len < LOG_EPOCH_CHARS + 1 || strncmp(folder + len - 1 - LOG_EPOCH_CHARS, x->route->epoch, LOG_EPOCH_CHARS) >= 0)
+		return 0;
+	auto_free char *last = NULL;
+	int rc = storage_list_folders(x->h->vault->storage, folder, last_folder, &last, x->err);
+	if (rc == 0 && last)
+		rc = storage_list(x->h->vault->storage, last, look_at_latest, x, x->err);
+	return rc < 0 ? rc : x->found;
+}
+
+int route_may_gain(struct history *h, const char *store, const struct restore_route *r, int64_t until_ms, bool *ret, struct im_error *err)
 {
 	struct look look = { .route = r };
 	*ret = !r->snapshot;
-	if (!r->snapshot || (r->has_log && !r->broken))
+	if (!r->snapshot)
 		return 0;
-	auto_free char *prefix = r->has_log ? im_format("logs/%s/%s/%s/", h->names.items[0].node, store, r->epoch) :
+	bool broken = !r->has_log || r->broken;
+	auto_free char *prefix = r->has_log && broken ? im_format("logs/%s/%s/%s/", h->names.items[0].node, store, r->epoch) :
 	    im_format("logs/%s/%s/", h->names.items[0].node, store);
-	int rc = prefix ? storage_list(h->vault->storage, prefix, look_at, &look, err) : im_fail(err, IM_ENOMEM, "out of memory");
-	*ret = look.found;
+	if (!prefix)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	if (broken) {
+		int rc = storage_list(h->vault->storage, prefix, look_at, &look, err);
+		*ret = look.found;
+		return rc < 0 ? rc : 0;
+	}
+	struct rivals x = { h, r, until_ms, false, err };
+	int rc = storage_list_folders(h->vault->storage, prefix, look_at_epoch, &x, err);
+	*ret = x.found;
 	return rc < 0 ? rc : 0;
 }

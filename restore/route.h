@@ -45,8 +45,8 @@ void route_clear(struct restore_route *r);
 const struct rebuild_log *route_log(const struct restore_route *r);
 /* … which is then added to lost, with the reason in *ret_why (borrowed from the route). False: none was. */
 bool route_take_lost(struct restore_route *r, struct route_lost *lost, const char **ret_why);
-/* Could an image older than r's (r without snapshot: there is none yet) lead further? A look at names at most. */
-int route_may_gain(struct history *h, const char *store, const struct restore_route *r, bool *ret, struct im_error *err);
+/* Could an image older than r's (r without snapshot: there is none yet) lead further, and not past until_ms? A look at names at most. */
+int route_may_gain(struct history *h, const char *store, const struct restore_route *r, int64_t until_ms, bool *ret, struct im_error *err);
 
 /* beyond.c: the epoch after the route's has begun: r->missing, and why in r->stopped, unless nothing was lost in between. */
 int route_look_beyond(struct history *h, size_t i, const char *store, int64_t until_ms, int64_t latest_ms,

@@ -57,7 +57,7 @@ static int look_back(struct restore_job *job, struct restore_pick *p, bool *ret_
 	for (size_t i = job->main + 1; i-- > 0;) {
 		struct snapshot *s = NULL;
 		if (i < job->main)
-			rc = route_may_gain(h, p->name, &p->route, &go_on, err);
+			rc = route_may_gain(h, p->name, &p->route, job->until_ms, &go_on, err);
 		if (rc || !go_on)
 			return rc;
 		rc = history_get(h, i, &s, err);

@@ -15,9 +15,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define ANSWER_SECONDS 120 /* a checkpoint of all that wal_limit allows, on a slow disk */
 
 struct keeper {
 	int socket;
@@ -40,6 +43,7 @@ static int connect_to(int folder_fd)
 	struct sockaddr_un address;
 	address_of(folder_fd, &address);
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){ .tv_sec = ANSWER_SECONDS }, sizeof(struct timeval));
 	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address)) {
 		close(fd);
 		fd = -1;
@@ -92,6 +96,8 @@ static int receive(struct keeper *k, struct keeper_reply *ret, int *ret_journal,
 	ssize_t n;
 	while ((n = recvmsg(k->socket, &m, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
 		;
+	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+		return im_fail(err, IM_EGAP, "the process that holds the source did not answer for %d s", ANSWER_SECONDS);
 	int journal = -1;
 	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)

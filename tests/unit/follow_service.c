@@ -24,9 +24,14 @@
 
 #define WAIT_MS 20000
 
+void rig_nap_ms(long ms)
+{
+	nanosleep(&(struct timespec){ .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 }, NULL);
+}
+
 static void nap(void)
 {
-	nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+	rig_nap_ms(5);
 }
 
 /* --- what it says --- */

@@ -59,6 +59,7 @@ void rig_vault(struct rig *r, bool there);
 /* A snapshot of the store with an anchor, as imvault backup takes it. */
 int rig_snapshot(struct rig *r, struct im_error *err);
 
+void rig_nap_ms(long ms);
 bool rig_said(struct rig *r, const char *part);
 unsigned rig_said_times(struct rig *r, const char *part);
 /* Waits up to 20 s. */

@@ -290,8 +290,20 @@ static int open_temporary(struct dir_storage *d, char name[sizeof TEMPORARY_PREF
 	return -EEXIST;
 }
 
+/* A folder that was moved away is still open to us, but it is no longer the vault that the configuration names. */
+static int check_place(const struct dir_storage *d, struct im_error *err)
+{
+	struct stat named, held;
+	if (fstat(d->top, &held) == 0 && stat(d->base.url, &named) == 0 && named.st_dev == held.st_dev && named.st_ino == held.st_ino)
+		return 0;
+	return im_fail(err, IM_EUNREACHABLE, "the vault %s was moved, replaced or unmounted: nothing more is written into the old folder", d->base.url);
+}
+
 static int dir_put_open(struct storage *s, struct storage_put **ret, struct im_error *err)
 {
+	int placed = check_place(dir_of(s), err);
+	if (placed)
+		return placed;
 	struct dir_storage *d = dir_of(s);
 	auto_free struct dir_put *p = calloc(1, sizeof *p);
 	if (!p)
@@ -447,6 +459,8 @@ static int dir_put_commit(struct storage_put *put, const char *name, struct im_e
 	struct dir_storage *d = dir_of(put->storage);
 	char leaf[PART_BYTES];
 	int rc = make_durable(p, name, err);
+	if (rc == 0)
+		rc = check_place(d, err);
 	if (rc) {
 		dir_put_abandon(put);
 		return rc;
