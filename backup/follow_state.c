@@ -98,19 +98,16 @@ static int64_t whole(const json_t *j, const char *key, int64_t max)
 static void fill_row(struct follow_state_row *row, const json_t *j, int live_pid)
 {
 	json_t *position = json_object_get(j, "position");
-	*row = (struct follow_state_row){
-		.store = row->store,
-		.epoch = copy_text(j, "epoch"),
-		.text = copy_text(j, "text"),
-		.following = live_pid && json_integer_value(json_object_get(j, "pid")) == live_pid && json_is_true(json_object_get(j, "following")),
-		.point = (uint32_t)whole(j, "point", UINT32_MAX),
-		.written_ms = whole(j, "written_ms", INT64_MAX),
-		.captured_ms = whole(j, "captured_ms", INT64_MAX),
-		.shipped_ms = whole(j, "shipped_ms", INT64_MAX),
-		.spooled_bytes = (uint64_t)whole(j, "spooled_bytes", INT64_MAX),
-		.held_bytes = (uint64_t)whole(j, "held_bytes", INT64_MAX),
-		.position = json_is_object(position) ? json_incref(position) : NULL,
-	};
+	row->epoch = copy_text(j, "epoch");
+	row->text = copy_text(j, "text");
+	row->following = live_pid && json_integer_value(json_object_get(j, "pid")) == live_pid && json_is_true(json_object_get(j, "following"));
+	row->point = (uint32_t)whole(j, "point", UINT32_MAX);
+	row->written_ms = whole(j, "written_ms", INT64_MAX);
+	row->captured_ms = whole(j, "captured_ms", INT64_MAX);
+	row->shipped_ms = whole(j, "shipped_ms", INT64_MAX);
+	row->spooled_bytes = (uint64_t)whole(j, "spooled_bytes", INT64_MAX);
+	row->held_bytes = (uint64_t)whole(j, "held_bytes", INT64_MAX);
+	row->position = json_is_object(position) ? json_incref(position) : NULL;
 }
 
 static int add_row(struct follow_state *s, const char *folder, const char *store, int live_pid, struct im_error *err)
@@ -119,18 +116,13 @@ static int add_row(struct follow_state *s, const char *folder, const char *store
 	if (!j)
 		return 0;
 	struct follow_state_row *grown = reallocarray(s->rows, s->count + 1, sizeof *grown);
-	char *name = strdup(store);
-	if (grown)
+	if (grown) {
 		s->rows = grown;
-	if (!grown || !name) {
-		free(name);
-		json_decref(j);
-		return im_fail(err, IM_ENOMEM, "out of memory");
+		s->rows[s->count] = (struct follow_state_row){ .store = strdup(store) };
+		fill_row(&s->rows[s->count++], j, live_pid);
 	}
-	grown[s->count] = (struct follow_state_row){ .store = name };
-	fill_row(&grown[s->count++], j, live_pid);
 	json_decref(j);
-	return 0;
+	return grown && s->rows[s->count - 1].store ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
 }
 
 static int by_store(const void *a, const void *b)

@@ -101,16 +101,17 @@ static void finish_names(struct spool *s)
 
 static int add_found(struct spool *s, const char *name, uint64_t bytes, struct im_error *err)
 {
-	auto_free char *object = object_name(s, name);
-	if (!object)
+	struct spool_item item = { .object = object_name(s, name), .bytes = bytes };
+	if (!item.object)
 		return 0; /* not ours: left alone */
 	int rc = spool_items_reserve(&s->waiting, 1, err);
-	char *copy = rc ? NULL : strdup(name);
-	if (rc == 0 && !copy)
+	if (rc == 0 && !(item.name = strdup(name)))
 		rc = im_fail(err, IM_ENOMEM, "out of memory");
-	if (rc)
+	if (rc) {
+		spool_item_clear(&item);
 		return rc;
-	s->waiting.at[s->waiting.count++] = (struct spool_item){ .name = copy, .object = TAKE_PTR(object), .bytes = bytes };
+	}
+	s->waiting.at[s->waiting.count++] = item;
 	s->bytes += bytes;
 	s->unsynced = true;
 	if (sequence_of(name) >= s->sequence)

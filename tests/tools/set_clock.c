@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A wall clock for tests, preloaded: CLOCK_REALTIME plus as many milliseconds as the file named by
- * IMVAULT_TEST_CLOCK says (one int64, mapped: it may change at any time). All other clocks run on. No lock
+ * IMVAULT_TEST_CLOCK says (one int64, mapped: it may change at any time). All other clocks run on, and so do the
+ * times of files, with the coarse clock that belongs to them. No lock
  * and no memory of its own, so that threads and forked children do not notice (libfaketime's lock is
  * taken for ever in a child that was forked at the wrong moment).
  */
