@@ -143,6 +143,8 @@ void follow_gap(struct followed *f, const char *reason)
 	auto_free char *copy = strdup(reason); /* it may be the follower's */
 	int64_t now = im_monotonic_ms();
 	follow_detach(f, false);
+	f->must_attach = true;
+	f->round_done = false;
 	record_gap(f, copy ? copy : "out of memory");
 	f->epoch_wait_ms = !f->epoch_ms || now - f->epoch_ms >= EPOCH_SETTLED_MS ? 0
 	    : f->epoch_wait_ms * 2 < EPOCH_WAIT_MIN_MS                           ? EPOCH_WAIT_MIN_MS
@@ -155,6 +157,7 @@ void follow_gap(struct followed *f, const char *reason)
 static void not_attached(struct followed *f, const struct im_error *why, int64_t retry_ms)
 {
 	f->retry_ms = im_monotonic_ms() + retry_ms;
+	f->must_attach = false;
 	if (follow_view_text(f, f->view.trouble, sizeof f->view.trouble, why->text))
 		follow_warn(f->service, f->store->name, "%s", why->text);
 	pthread_mutex_lock(&f->lock);
@@ -209,6 +212,7 @@ static void attached(struct followed *f)
 	if (follow_view_text(f, f->view.trouble, sizeof f->view.trouble, ""))
 		follow_note(f->service, f->store->name, "followed again");
 	pthread_mutex_lock(&f->lock);
+	f->must_attach = false;
 	f->view.following = f->view.tried = f->view.dirty = true;
 	pthread_mutex_unlock(&f->lock);
 	follow_wake(f->service->wake[1]);

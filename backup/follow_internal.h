@@ -93,6 +93,7 @@ struct followed { /* a store being followed */
 	int64_t epoch_ms, epoch_wait_ms; /* monotonic: when the epoch began; what must pass before the next */
 	int64_t frozen_until_ms; /* monotonic; 0: not frozen */
 	bool round_done;         /* --once: everything there was is captured */
+	bool must_attach;        /* a gap ended the last attachment: the next one is due */
 	bool anchored, anchored_has_sum; /* an anchor is given, its checksum awaited */
 	uint32_t anchored_point;
 	int64_t anchored_ms;

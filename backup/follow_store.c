@@ -237,7 +237,7 @@ static bool once_is_done(struct followed *f)
 	if (!f->service->request->once)
 		return false;
 	if (!f->follower)
-		return f->view.tried;
+		return f->view.tried && !f->must_attach;
 	if (!f->round_done) {
 		int rc = follow_flush(f, f->last_segment_ms == 0, &why);
 		if (rc) {

@@ -125,7 +125,8 @@ static int write_item(struct spool *s, const char *object, const void *data, siz
 	if (rc)
 		return rc;
 	auto_free char *temporary = spool_temporary_name(item.name);
-	rc = temporary ? write_file(s->queue, temporary, data, len, sync, err) : im_fail(err, IM_ENOMEM, "out of memory");
+	/* Always durable before a head names it: a power cut must not leave a head that promises what is not there. */
+	rc = temporary ? write_file(s->queue, temporary, data, len, true, err) : im_fail(err, IM_ENOMEM, "out of memory");
 	if (rc) {
 		spool_item_clear(&item);
 		return rc;

@@ -115,6 +115,7 @@ class World:
         return shown
 
     def set_clock(self, offset_ms):
+        self.now()  # imvault may have seen it
         self.offset_ms = offset_ms
         with open(self.top + "/clock", "r+b" if os.path.exists(self.top + "/clock") else "wb") as file:
             file.write(struct.pack("<q", offset_ms))
@@ -345,7 +346,7 @@ class World:
 
     def bounds(self, at_ms, reached_ms):
         """Numbers of the first and the last state that it may be."""
-        first = max((i for i, s in enumerate(self.states) if s.highest_ms < reached_ms), default=0)
+        first = max((i for i, s in enumerate(self.states) if s.highest_ms < min(reached_ms, at_ms)), default=0)
         return first, max((i for i, s in enumerate(self.states) if s.earliest_ms <= at_ms), default=-1)
 
     def check_rows(self, digest, at_ms, reached_ms):
