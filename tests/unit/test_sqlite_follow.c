@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -224,6 +225,32 @@ static void harm__never_deletes_the_wal_when_it_is_the_last(void **state)
 }
 
 /* Trap 11, and: the keeper lets go when nobody comes back. */
+/* A writer could restart the WAL meanwhile, which SQLite before 3.51.3 does not survive from another process. */
+static void keeper__refuses_to_checkpoint_without_a_mark(void **state)
+{
+	struct follow_rig *t = *state;
+	struct im_error err = { 0 };
+	struct keeper *k = NULL;
+	struct keeper_pin pins[2], pin;
+	unsigned count;
+	int journal;
+	follow_rig_make(t, 4096, 300);
+	struct keeper_options o = { .folder = t->folder, .database = t->r->db_path, .timeout_ms = 2000, .hold_ms = 1000 };
+	assert_ok(keeper_open(&o, &k, pins, &count, &journal, &err), &err);
+	assert_int_equal(keeper_checkpoint(k, &err), IM_EUSAGE); /* no pin at all */
+	im_error_clear(&err);
+	assert_ok(keeper_take(k, &pin, &err), &err);
+	assert_true(pin.all_backfilled);
+	assert_int_equal(keeper_checkpoint(k, &err), IM_EUSAGE); /* slot 0 */
+	im_error_clear(&err);
+	follow_rig_sql(t, "INSERT INTO message (who, body) VALUES ('x', 'y');\n");
+	assert_ok(keeper_take(k, &pin, &err), &err);
+	assert_false(pin.all_backfilled);
+	assert_ok(keeper_checkpoint(k, &err), &err);
+	keeper_close(k, false);
+	close(journal);
+}
+
 static void keeper__lets_go_after_hold(void **state)
 {
 	struct follow_rig *t = *state;
@@ -401,6 +428,28 @@ static void refuse__rollback_journal(void **state)
 	assert_non_null(strstr(err.text, "rollback journal"));
 }
 
+/* Exclusive locking mode has no shared index: a capture would be bypassed. */
+static void refuse__exclusive_locking(void **state)
+{
+	struct follow_rig *t = *state;
+	struct im_error err = { 0 };
+	int fds[2];
+	follow_rig_make(t, 4096, 10);
+	assert_int_equal(pipe(fds), 0);
+	pid_t child = fork();
+	if (child == 0) {
+		sqlite3 *db = sqlite_rig_open(t->r->db_path);
+		sqlite_rig_sql(db, "PRAGMA locking_mode=EXCLUSIVE; INSERT INTO message (who, body) VALUES ('mine', 'alone')");
+		_exit(write(fds[1], "x", 1) == 1 && (pause(), 0));
+	}
+	char c;
+	assert_int_equal(read(fds[0], &c, 1), 1);
+	assert_int_equal(follow_rig_open(t, &err), IM_EFAIL);
+	assert_non_null(strstr(err.text, "EXCLUSIVE"));
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+}
+
 /* --- points and batches --- */
 
 static void batch__heartbeat_says_up_to_when_nothing_is_missing(void **state)
@@ -511,6 +560,7 @@ int main(void)
 		TEST(harm__wal_stays_bounded_under_writes),
 		TEST(harm__never_takes_the_write_lock),
 		TEST(harm__never_deletes_the_wal_when_it_is_the_last),
+		TEST(keeper__refuses_to_checkpoint_without_a_mark),
 		TEST(keeper__lets_go_after_hold),
 		TEST(keeper__lets_go_when_the_wal_grows_too_large),
 		TEST(continue__exactly_after_the_follower_was_killed),
@@ -523,6 +573,7 @@ int main(void)
 		TEST(gap__wal_restarted_in_spite_of_the_pin),
 		TEST(gap__single_commit_of_a_huge_change),
 		TEST(refuse__rollback_journal),
+		TEST(refuse__exclusive_locking),
 		TEST(batch__heartbeat_says_up_to_when_nothing_is_missing),
 		TEST(batch__takes_exactly_up_to_a_pinned_commit),
 		TEST(batch__large_commit_comes_in_parts),
