@@ -13,34 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MAX_HOPS = 10000 };
+
 struct search {
-	const char *after;  /* epoch */
+	struct history *h;
+	const char *store, *after;  /* epoch */
 	char found[LOG_EPOCH_CHARS + 1];
+	struct im_error *err;
 };
-
-/* Names ascend, and so do the instants they begin with. */
-static int take_epoch(void *context, const char *folder, uint64_t size_bytes)
-{
-	struct search *s = context;
-	size_t len = strlen(folder);
-	(void)size_bytes;
-	if (len < LOG_EPOCH_CHARS + 1)
-		return 0;
-	const char *epoch = folder + len - 1 - LOG_EPOCH_CHARS;
-	if (epoch[-1] != '/' || strspn(epoch, "0123456789abcdef") != LOG_EPOCH_CHARS || strncmp(epoch, s->after, LOG_EPOCH_CHARS) <= 0)
-		return 0;
-	memcpy(s->found, epoch, LOG_EPOCH_CHARS);
-	return 1;
-}
-
-static int find_next(struct history *h, const char *store, const char *epoch, char ret[LOG_EPOCH_CHARS + 1], struct im_error *err)
-{
-	struct search s = { .after = epoch };
-	auto_free char *prefix = im_format("logs/%s/%s/", h->names.items[0].node, store);
-	int rc = prefix ? storage_list_folders(h->vault->storage, prefix, take_epoch, &s, err) : im_fail(err, IM_ENOMEM, "out of memory");
-	memcpy(ret, s.found, sizeof s.found);
-	return rc < 0 ? rc : 0;
-}
 
 static int take_first(void *context, const char *object, uint64_t size_bytes)
 {
@@ -57,15 +37,32 @@ static int take_first(void *context, const char *object, uint64_t size_bytes)
 	return is_first;
 }
 
-/* Why the epoch began, and when: from its first segment, or from its name alone if that cannot be read. */
-static int read_beginning(struct history *h, const char *store, const char *epoch, char **ret_reason, int64_t *ret_ms, struct im_error *err)
+struct beginning {
+	char *reason;
+	int64_t ms;
+	char after[LOG_EPOCH_CHARS + 1]; /* the epoch before; "": none, or unknown */
+	uint32_t point;                  /* its last point, as the one who went on knew it */
+};
+
+static void take_after(struct beginning *b, const json_t *after)
+{
+	const char *epoch = json_string_value(json_object_get(after, "epoch"));
+	json_int_t point = json_integer_value(json_object_get(after, "point"));
+	if (!epoch || strlen(epoch) != LOG_EPOCH_CHARS || point < 0 || point > UINT32_MAX)
+		return;
+	memcpy(b->after, epoch, LOG_EPOCH_CHARS);
+	b->point = (uint32_t)point;
+}
+
+/* Why the epoch began, when, and after what: from its first segment, or from its name alone if that cannot be read. */
+static int read_beginning(struct history *h, const char *store, const char *epoch, struct beginning *ret, struct im_error *err)
 {
 	struct log_name first = { 0 };
 	struct log_segment *s = NULL;
 	const char *node = h->names.items[0].node;
 	char start[13] = "";
 	memcpy(start, epoch, 12);
-	*ret_ms = (int64_t)strtoull(start, NULL, 16);
+	*ret = (struct beginning){ .ms = (int64_t)strtoull(start, NULL, 16) };
 	auto_free char *prefix = im_format("logs/%s/%s/%s/00000/", node, store, epoch);
 	int rc = prefix ? storage_list(h->vault->storage, prefix, take_first, &first, err) : im_fail(err, IM_ENOMEM, "out of memory");
 	if (rc < 0)
@@ -73,14 +70,64 @@ static int read_beginning(struct history *h, const char *store, const char *epoc
 	struct im_error why = { 0 };
 	const char *reason = "its first segment, which would say why, cannot be read";
 	if (first.object && log_read(h->vault->storage, h->vault->keyring, node, &first, &s, &why) == 0) {
-		const char *said = json_string_value(json_object_get(json_object_get(s->record.meta, "began"), "reason"));
+		json_t *began = json_object_get(s->record.meta, "began");
+		const char *said = json_string_value(json_object_get(began, "reason"));
 		reason = said ? said : "it does not say why";
-		*ret_ms = s->points[0].complete_ms;
+		ret->ms = s->points[0].complete_ms;
+		take_after(ret, json_object_get(began, "after"));
 	}
-	*ret_reason = strdup(reason);
+	ret->reason = strdup(reason);
 	log_segment_free(s);
 	log_name_clear(&first);
-	return *ret_reason ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
+	return ret->reason ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
+}
+
+/* Clocks may have been set back, so names alone do not tell what came after what. */
+int route_came_before(struct history *h, const char *store, const char *epoch, const char *candidate, bool *ret, uint32_t *ret_point, struct im_error *err)
+{
+	char at[LOG_EPOCH_CHARS + 1];
+	memcpy(at, epoch, sizeof at);
+	*ret = false;
+	for (int hops = 0; hops < MAX_HOPS && *at && !*ret; hops++) {
+		struct beginning b;
+		int rc = read_beginning(h, store, at, &b, err);
+		if (rc)
+			return rc;
+		free(b.reason);
+		memcpy(at, b.after, sizeof at);
+		*ret = strcmp(at, candidate) == 0;
+		*ret_point = b.point;
+	}
+	return 0;
+}
+
+static int take_epoch(void *context, const char *folder, uint64_t size_bytes)
+{
+	struct search *s = context;
+	size_t len = strlen(folder);
+	bool before;
+	uint32_t point;
+	char epoch[LOG_EPOCH_CHARS + 1] = "";
+	(void)size_bytes;
+	if (len < LOG_EPOCH_CHARS + 2)
+		return 0;
+	memcpy(epoch, folder + len - 1 - LOG_EPOCH_CHARS, LOG_EPOCH_CHARS);
+	if (strspn(epoch, "0123456789abcdef") != LOG_EPOCH_CHARS || strcmp(epoch, s->after) <= 0)
+		return 0;
+	int rc = route_came_before(s->h, s->store, s->after, epoch, &before, &point, s->err);
+	if (rc || before)
+		return rc;
+	memcpy(s->found, epoch, sizeof s->found);
+	return 1;
+}
+
+static int find_next(struct history *h, const char *store, const char *epoch, char ret[LOG_EPOCH_CHARS + 1], struct im_error *err)
+{
+	struct search s = { .h = h, .store = store, .after = epoch, .err = err };
+	auto_free char *prefix = im_format("logs/%s/%s/", h->names.items[0].node, store);
+	int rc = prefix ? storage_list_folders(h->vault->storage, prefix, take_epoch, &s, err) : im_fail(err, IM_ENOMEM, "out of memory");
+	memcpy(ret, s.found, sizeof s.found);
+	return rc < 0 ? rc : 0;
 }
 
 /* The first snapshot after number i with a place in the epoch. */
@@ -105,17 +152,18 @@ int route_look_beyond(struct history *h, size_t i, const char *store, int64_t un
     struct restore_route *r, struct im_error *err)
 {
 	char next[LOG_EPOCH_CHARS + 1], ended[IM_INSTANT_BYTES], began[IM_INSTANT_BYTES];
-	auto_free char *reason = NULL;
-	int64_t began_ms;
+	struct beginning b;
 	bool joined = false;
 	int rc = find_next(h, store, r->epoch, next, err);
 	if (rc || !*next)
 		return rc;
 	rc = is_joined(h, i, store, next, &joined, err);
 	if (rc == 0)
-		rc = read_beginning(h, store, next, &reason, &began_ms, err);
+		rc = read_beginning(h, store, next, &b, err);
 	if (rc)
 		return rc;
+	auto_free char *reason = b.reason;
+	int64_t began_ms = b.ms;
 	if (joined) { /* the store was as it is here until then */
 		int64_t still_ms = began_ms < until_ms ? began_ms : until_ms;
 		r->reached_ms = still_ms > r->reached_ms ? still_ms : r->reached_ms;

@@ -302,9 +302,11 @@ static int last_folder(void *context, const char *folder, uint64_t size_bytes)
 
 struct rivals {
 	struct history *h;
+	const char *store;
 	const struct restore_route *route;
 	int64_t until_ms;
-	bool found;
+	uint32_t last;  /* of the epoch looked at */
+	bool later, found;
 	struct im_error *err;
 };
 
@@ -315,24 +317,36 @@ static int look_at_latest(void *context, const char *object, uint64_t size_bytes
 	(void)size_bytes;
 	if (!log_name_parse(object, &n, NULL))
 		return 0;
-	/* Names end with instants: one that ends within is not looked for, the last one before is near enough. */
-	x->found |= n.latest_ms > x->route->reached_ms && n.latest_ms <= x->until_ms;
+	x->later |= n.latest_ms > x->route->reached_ms && n.latest_ms <= x->until_ms;
+	x->last = n.last > x->last ? n.last : x->last;
 	log_name_clear(&n);
-	return x->found;
+	return 0;
 }
 
-/* An epoch that another machine wrote at the same time may have gone on for longer. */
+/* An epoch that another machine wrote at the same time may have gone on for longer. One that ours began after has not,
+ * whatever the clock said then, unless it went on behind our back. */
 static int look_at_epoch(void *context, const char *folder, uint64_t size_bytes)
 {
 	struct rivals *x = context;
 	size_t len = strlen(folder);
+	char epoch[LOG_EPOCH_CHARS + 1] = "";
+	bool before = false;
+	uint32_t point = 0;
 	(void)size_bytes;
-	if (len < LOG_EPOCH_CHARS + 1 || strncmp(folder + len - 1 - LOG_EPOCH_CHARS, x->route->epoch, LOG_EPOCH_CHARS) >= 0)
+	if (len < LOG_EPOCH_CHARS + 2)
+		return 0;
+	memcpy(epoch, folder + len - 1 - LOG_EPOCH_CHARS, LOG_EPOCH_CHARS);
+	if (strcmp(epoch, x->route->epoch) == 0)
 		return 0;
 	auto_free char *last = NULL;
+	x->later = false;
+	x->last = 0;
 	int rc = storage_list_folders(x->h->vault->storage, folder, last_folder, &last, x->err);
 	if (rc == 0 && last)
 		rc = storage_list(x->h->vault->storage, last, look_at_latest, x, x->err);
+	if (rc == 0 && x->later)
+		rc = route_came_before(x->h, x->store, x->route->epoch, epoch, &before, &point, x->err);
+	x->found |= x->later && !(before && point >= x->last);
 	return rc < 0 ? rc : x->found;
 }
 
@@ -352,7 +366,7 @@ int route_may_gain(struct history *h, const char *store, const struct restore_ro
 		*ret = look.found;
 		return rc < 0 ? rc : 0;
 	}
-	struct rivals x = { h, r, until_ms, false, err };
+	struct rivals x = { .h = h, .store = store, .route = r, .until_ms = until_ms, .err = err };
 	int rc = storage_list_folders(h->vault->storage, prefix, look_at_epoch, &x, err);
 	*ret = x.found;
 	return rc < 0 ? rc : 0;

@@ -48,6 +48,8 @@ bool route_take_lost(struct restore_route *r, struct route_lost *lost, const cha
 /* Could an image older than r's (r without snapshot: there is none yet) lead further, and not past until_ms? A look at names at most. */
 int route_may_gain(struct history *h, const char *store, const struct restore_route *r, int64_t until_ms, bool *ret, struct im_error *err);
 
+/* beyond.c: did the epoch begin after the candidate (directly or through others)? *ret_point: the candidate's last point that it knew of. */
+int route_came_before(struct history *h, const char *store, const char *epoch, const char *candidate, bool *ret, uint32_t *ret_point, struct im_error *err);
 /* beyond.c: the epoch after the route's has begun: r->missing, and why in r->stopped, unless nothing was lost in between. */
 int route_look_beyond(struct history *h, size_t i, const char *store, int64_t until_ms, int64_t latest_ms,
     struct restore_route *r, struct im_error *err);
