@@ -20,7 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ANSWER_SECONDS 120 /* a checkpoint of all that wal_limit allows, on a slow disk */
+enum { ANSWER_SECONDS = 15, /* beyond its own timeout for locks */
+	CHECKPOINT_SECONDS = 120 }; /* of all that wal_limit allows, on a slow disk */
 
 struct keeper {
 	int socket;
@@ -43,7 +44,6 @@ static int connect_to(int folder_fd)
 	struct sockaddr_un address;
 	address_of(folder_fd, &address);
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){ .tv_sec = ANSWER_SECONDS }, sizeof(struct timeval));
 	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address)) {
 		close(fd);
 		fd = -1;
@@ -97,7 +97,7 @@ static int receive(struct keeper *k, struct keeper_reply *ret, int *ret_journal,
 	while ((n = recvmsg(k->socket, &m, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
 		;
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-		return im_fail(err, IM_EGAP, "the process that holds the source did not answer for %d s", ANSWER_SECONDS);
+		return im_fail(err, IM_EGAP, "the process that holds the source does not answer");
 	int journal = -1;
 	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
@@ -114,6 +114,8 @@ static int receive(struct keeper *k, struct keeper_reply *ret, int *ret_journal,
 
 static int ask(struct keeper *k, const struct keeper_request *q, struct keeper_reply *ret, int *ret_journal, struct im_error *err)
 {
+	const struct timeval patience = { .tv_sec = q->op == KEEPER_CHECKPOINT ? CHECKPOINT_SECONDS : ANSWER_SECONDS };
+	setsockopt(k->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	if (send(k->socket, q, sizeof *q, MSG_NOSIGNAL) != (ssize_t)sizeof *q)
 		return keeper_fail(err);
 	return receive(k, ret, ret_journal, err);
