@@ -13,11 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_HOPS = 10000 };
+enum { MAX_HOPS = 10000, MAX_LOOKS = 100 };
 
 struct search {
 	struct history *h;
-	const char *store, *after;  /* epoch */
+	size_t snapshot;            /* number of the image's, which stands in … */
+	const char *store, *after;  /* … this epoch */
 	char found[LOG_EPOCH_CHARS + 1];
 	struct im_error *err;
 };
@@ -101,6 +102,21 @@ int route_came_before(struct history *h, const char *store, const char *epoch, c
 	return 0;
 }
 
+/* An epoch that does not say what it began after (the local record was lost): does an older image stand in it? */
+static int has_older_image(struct search *s, const char *epoch, bool *ret)
+{
+	struct log_anchor a;
+	*ret = false;
+	for (size_t i = s->snapshot + 1, looks = 0; i-- > 0 && looks < MAX_LOOKS && !*ret; looks++) {
+		struct snapshot *snapshot = NULL;
+		int rc = history_get(s->h, i, &snapshot, s->err);
+		if (rc)
+			return rc;
+		*ret = snapshot && log_anchor_read(snapshot_store_meta(snapshot, s->store), &a) && strcmp(a.epoch, epoch) == 0;
+	}
+	return 0;
+}
+
 static int take_epoch(void *context, const char *folder, uint64_t size_bytes)
 {
 	struct search *s = context;
@@ -115,15 +131,17 @@ static int take_epoch(void *context, const char *folder, uint64_t size_bytes)
 	if (strspn(epoch, "0123456789abcdef") != LOG_EPOCH_CHARS || strcmp(epoch, s->after) <= 0)
 		return 0;
 	int rc = route_came_before(s->h, s->store, s->after, epoch, &before, &point, s->err);
+	if (rc == 0 && !before)
+		rc = has_older_image(s, epoch, &before);
 	if (rc || before)
 		return rc;
 	memcpy(s->found, epoch, sizeof s->found);
 	return 1;
 }
 
-static int find_next(struct history *h, const char *store, const char *epoch, char ret[LOG_EPOCH_CHARS + 1], struct im_error *err)
+static int find_next(struct history *h, size_t i, const char *store, const char *epoch, char ret[LOG_EPOCH_CHARS + 1], struct im_error *err)
 {
-	struct search s = { .h = h, .store = store, .after = epoch, .err = err };
+	struct search s = { .h = h, .snapshot = i, .store = store, .after = epoch, .err = err };
 	auto_free char *prefix = im_format("logs/%s/%s/", h->names.items[0].node, store);
 	int rc = prefix ? storage_list_folders(h->vault->storage, prefix, take_epoch, &s, err) : im_fail(err, IM_ENOMEM, "out of memory");
 	memcpy(ret, s.found, sizeof s.found);
@@ -154,7 +172,7 @@ int route_look_beyond(struct history *h, size_t i, const char *store, int64_t un
 	char next[LOG_EPOCH_CHARS + 1], ended[IM_INSTANT_BYTES], began[IM_INSTANT_BYTES];
 	struct beginning b;
 	bool joined = false;
-	int rc = find_next(h, store, r->epoch, next, err);
+	int rc = find_next(h, i, store, r->epoch, next, err);
 	if (rc || !*next)
 		return rc;
 	rc = is_joined(h, i, store, next, &joined, err);

@@ -323,8 +323,8 @@ static int look_at_latest(void *context, const char *object, uint64_t size_bytes
 	return 0;
 }
 
-/* An epoch that another machine wrote at the same time may have gone on for longer. One that ours began after has not,
- * whatever the clock said then, unless it went on behind our back. */
+/* The epoch that ours began after may have gone on behind our back, if two machines wrote. Clocks tell nothing else: one
+ * that was set back makes what is older look later. */
 static int look_at_epoch(void *context, const char *folder, uint64_t size_bytes)
 {
 	struct rivals *x = context;
@@ -346,7 +346,7 @@ static int look_at_epoch(void *context, const char *folder, uint64_t size_bytes)
 		rc = storage_list(x->h->vault->storage, last, look_at_latest, x, x->err);
 	if (rc == 0 && x->later)
 		rc = route_came_before(x->h, x->store, x->route->epoch, epoch, &before, &point, x->err);
-	x->found |= x->later && !(before && point >= x->last);
+	x->found |= x->later && before && point < x->last;
 	return rc < 0 ? rc : x->found;
 }
 
