@@ -222,6 +222,7 @@ static int take_plan(struct restore_route *r, const struct route_log *l, int64_t
 	r->segments = plan->segments;
 	r->bytes = plan->bytes;
 	r->broken = plan->broken;
+	r->snapshot_seq = plan->count ? plan->snapshot_seq : 0;
 	r->reached_ms = plan->reached.complete_ms > r->image_ms ? plan->reached.complete_ms : r->image_ms;
 	if (!plan->broken || plan->reached.latest_ms >= until_ms) /* what is broken was not asked for */
 		return 0;

@@ -30,6 +30,7 @@ struct restore_route {
 	char epoch[LOG_EPOCH_CHARS + 1];
 	uint32_t after, until; /* points: the image's, and the one reached */
 	uint64_t segments, bytes;
+	uint64_t snapshot_seq; /* the newest snapshot that existed when the last segment was written; 0: no segment */
 	bool broken;         /* the log goes on, but damage or a missing segment is in the way */
 	bool missing;        /* something between the instant reached and the one asked for is lost to this route */
 	char *stopped;       /* why it goes no further, or NULL: as far as was asked for, or the log's end */

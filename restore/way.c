@@ -27,15 +27,24 @@ static bool fits_target(const struct restore_pick *p, const struct snapshot *s)
 	return !p->unit_path || (path && strcmp(path, p->path) == 0);
 }
 
+/* Where the clock was set back, instants prove nothing: only a log that was written when snapshot seq was there is later than it. */
+static bool is_better(const struct restore_route *fresh, const struct restore_route *old, uint64_t seq)
+{
+	if (!old->snapshot)
+		return true;
+	return seq ? fresh->snapshot_seq >= seq && old->snapshot_seq < seq : fresh->reached_ms > old->reached_ms;
+}
+
+/* seq: 0, or see is_better. */
 static int consider(struct restore_job *job, struct restore_pick *p, size_t i,
-    const struct snapshot *s, struct im_error *err)
+    const struct snapshot *s, uint64_t seq, struct im_error *err)
 {
 	struct restore_route fresh = { 0 };
 	int64_t image_ms;
 	if (!history_has_image(s, p->name, &image_ms) || image_ms > job->until_ms || !fits_target(p, s))
 		return 0;
 	int rc = route_plan(&job->history, i, p->name, image_ms, job->until_ms, &p->lost, &fresh, err);
-	if (rc == 0 && (!p->route.snapshot || fresh.reached_ms > p->route.reached_ms)) {
+	if (rc == 0 && is_better(&fresh, &p->route, seq)) {
 		struct restore_route old = p->route;
 		p->route = fresh;
 		fresh = old;
@@ -54,6 +63,9 @@ static int look_back(struct restore_job *job, struct restore_pick *p, bool *ret_
 		tell_bad(job, i);
 		*ret_skipped = true;
 	}
+	int64_t newest_ms = -1, image_ms;
+	uint64_t newest_seq = 0;
+	bool set_back = false;
 	for (size_t i = job->main + 1; i-- > 0;) {
 		struct snapshot *s = NULL;
 		if (i < job->main)
@@ -61,8 +73,15 @@ static int look_back(struct restore_job *job, struct restore_pick *p, bool *ret_
 		if (rc || !go_on)
 			return rc;
 		rc = history_get(h, i, &s, err);
+		/* An older image that looks later: the clock was set back in between. */
+		if (rc == 0 && s && history_has_image(s, p->name, &image_ms) && newest_ms >= 0 && image_ms > newest_ms)
+			set_back = true;
 		if (rc == 0 && s)
-			rc = consider(job, p, i, s, err);
+			rc = consider(job, p, i, s, set_back ? newest_seq : 0, err);
+		if (newest_ms < 0 && p->route.snapshot) {
+			newest_ms = p->route.image_ms;
+			newest_seq = p->route.snapshot->seq;
+		}
 		if (rc)
 			return rc;
 		if (!s && !p->route.snapshot) {

@@ -39,6 +39,7 @@ struct log_route {
 	size_t *items;            /* rows of list in the order to read: segment by segment, part by part */
 	size_t count;
 	uint32_t until;           /* the point reached; the last segment may have to be cut there */
+	uint64_t snapshot_seq;    /* the newest snapshot that whoever wrote the last segment knew of */
 	struct log_point reached; /* its instants; if until is the anchor's point: complete_ms only */
 	json_t *position;         /* of the last segment's end; NULL if it is cut or there is none. Owned */
 	uint64_t bytes, segments;
