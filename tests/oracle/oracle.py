@@ -336,6 +336,8 @@ class World:
         if answer["exit_code"] == 7:
             return  # before the first snapshot
         for store in answer["stores"]:
+            if store["status"] == "failed":
+                continue  # no image of it was made before then
             reached_ms = store["instant_reached_ms"]
             if store["name"] == "chat":
                 assert reached_ms <= at_ms or self.set_back, f"--at {at_ms} reached {reached_ms}, which is later"
