@@ -344,7 +344,7 @@ class World:
                 self.check_rows(digest_database_closed(target + self.database), at_ms, reached_ms)
             elif store["name"] == "logs":
                 self.check_lines(self.lines_of(target), at_ms, reached_ms)
-        shutil.rmtree(target)
+        shutil.rmtree(target, ignore_errors=True)
 
     def bounds(self, at_ms, reached_ms):
         """Numbers of the first and the last state that it may be."""
