@@ -115,6 +115,12 @@ static uint32_t attempted_now(const struct follower *f)
 	return im_pread_full(f->capture.files.shm, &n, sizeof n, SHM_ATTEMPTED_OFFSET, NULL, "-shm") == (ssize_t)sizeof n ? n : UINT32_MAX;
 }
 
+/* With a WAL that never had a frame only the file's time of change tells. (Pinned in slot 0: nothing can be written to it now.) */
+static bool was_untouched(const struct follower *f, const struct walpos *p)
+{
+	return p->changed_ns && p->changed_ns == walpos_changed_ns(f->capture.files.db);
+}
+
 /* Nobody held the source since. It goes on exactly if the WAL is still the same one, and nothing after
  * the log's end was written to the database (or pages' content before it would be lost). */
 static int continue_unheld(struct follower *f, const struct walpos *p, struct im_error *err)
@@ -122,6 +128,8 @@ static int continue_unheld(struct follower *f, const struct walpos *p, struct im
 	int rc = take_first_pin(f, err);
 	if (rc)
 		return rc;
+	if (walpos_is_blank(p) && f->held.frame == 0 && !was_untouched(f, p))
+		return im_fail(err, IM_EGAP, "whether %s was written while nobody followed it cannot be told: its WAL is new, as it was before", f->capture.files.path);
 	if (!walpos_same_generation(p, f->held.salt) || f->held.frame < p->frame)
 		return im_fail(err, IM_EGAP, "the WAL of %s was restarted while nobody followed it", f->capture.files.path);
 	if (f->held.frame > p->frame && attempted_now(f) > p->frame)
@@ -277,6 +285,7 @@ static int hand_over(struct follower *f, struct follow_batch *ret, struct im_err
 	struct walpos at = f->capture.at;
 	at.complete_ms = f->complete_ms;
 	at.latest_ms = f->latest_ms;
+	at.changed_ns = walpos_changed_ns(f->capture.files.db);
 	b.position = rc ? NULL : walpos_encode(&at);
 	if (rc == 0 && !b.position)
 		rc = im_fail(err, IM_ENOMEM, "out of memory");
@@ -368,6 +377,8 @@ static int has_moved(const struct im_config_store *store, const json_t *position
 		return rc;
 	bool same_file = fstat(files.db, &st) == 0 && (uint64_t)st.st_dev == p.device && (uint64_t)st.st_ino == p.inode;
 	bool same_commit = pin_files_shm(&files, &now) && walpos_same_generation(&p, now.salt) && now.max_frame == p.frame;
+	if (walpos_is_blank(&p))
+		same_commit = same_commit && p.changed_ns && p.changed_ns == walpos_changed_ns(files.db);
 	*ret_moved = !same_file || !same_commit;
 	int64_t db = modified_ms(files.db), wal = modified_ms(files.wal);
 	*ret_last_ms = db > wal ? db : wal;

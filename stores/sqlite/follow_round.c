@@ -287,9 +287,11 @@ static bool nothing_new(struct follower *f)
 	return true;
 }
 
-/* A new file under the old name: what we and the keeper hold open is nobody's any more. */
-static int check_names(const struct follower *f, struct im_error *err)
+/* Is what we look at still the database, and still held? A new file under the old name: what we and the keeper have open is nobody's any more. */
+static int check_held(const struct follower *f, struct im_error *err)
 {
+	if (!keeper_is_alive(f->keeper)) /* then the files may have been closed and made anew while ours look unchanged */
+		return im_fail(err, IM_EGAP, "the process that held %s is gone (it was killed, or the WAL grew beyond wal_limit)", f->capture.files.path);
 	struct stat st;
 	const struct walpos *at = &f->capture.at;
 	if (stat(f->capture.files.path, &st) == 0 && (uint64_t)st.st_dev == at->device && (uint64_t)st.st_ino == at->inode)
@@ -302,7 +304,7 @@ int follow_round(struct follower *f, bool *ret_new, struct im_error *err)
 	*ret_new = false;
 	if (f->taken || f->too_much)
 		return 0;
-	int rc = check_names(f, err);
+	int rc = check_held(f, err);
 	/* The pin may still stand before what went round the journal and is safe by now. */
 	if (rc == 0 && (!nothing_new(f) || !pin_is_at(f)))
 		rc = advance(f, ret_new, err);

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -211,6 +212,12 @@ int keeper_release(struct keeper *k, bool newer, struct im_error *err)
 {
 	struct keeper_reply reply;
 	return ask_simply(k, newer ? KEEPER_RELEASE_NEW : KEEPER_RELEASE_OLD, &reply, err);
+}
+
+bool keeper_is_alive(const struct keeper *k)
+{
+	struct pollfd p = { .fd = k->socket, .events = POLLIN };
+	return poll(&p, 1, 0) == 0; /* it never speaks first: anything to read is the end */
 }
 
 int keeper_checkpoint(struct keeper *k, struct im_error *err)

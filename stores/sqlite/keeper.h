@@ -42,6 +42,8 @@ int keeper_open(const struct keeper_options *o, struct keeper **ret, struct keep
 int keeper_take(struct keeper *k, struct keeper_pin *ret, struct im_error *err);
 /* Lets the older (or the newer) of two pins go. */
 int keeper_release(struct keeper *k, bool newer, struct im_error *err);
+/* False: the keeper has ended, and with it every lock it held. */
+bool keeper_is_alive(const struct keeper *k);
 /* A PASSIVE checkpoint; refused (IM_EUSAGE) unless a pin above slot 0 is held: then no writer can restart the WAL meanwhile,
  * which SQLite before 3.51.3 does not survive from another process (docs/DESIGN.md). */
 int keeper_checkpoint(struct keeper *k, struct im_error *err);

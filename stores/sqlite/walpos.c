@@ -8,6 +8,10 @@
 #include "stores/sqlite/dbheader.h"
 
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define RACY_NS INT64_C(2000000000) /* file systems may count in seconds */
 
 json_t *walpos_encode(const struct walpos *p)
 {
@@ -15,10 +19,10 @@ json_t *walpos_encode(const struct walpos *p)
 	uint8_t words[8];
 	im_put_le32(words, p->frame_checksum[0]);
 	im_put_le32(words + 4, p->frame_checksum[1]);
-	return json_pack("{s:I s:I s:s s:I s:s s:s s:I s:I s:I s:I}", "page_size", (json_int_t)p->page_size, "pages", (json_int_t)p->pages,
+	return json_pack("{s:I s:I s:s s:I s:s s:s s:I s:I s:I s:I s:I}", "page_size", (json_int_t)p->page_size, "pages", (json_int_t)p->pages,
 	    "salt", im_hex(salt, p->salt, 8), "frame", (json_int_t)p->frame, "check", im_hex(check, words, 8), "sum",
 	    im_hex(sum, p->sum, sizeof p->sum), "dev", (json_int_t)p->device, "ino", (json_int_t)p->inode,
-	    "complete_ms", (json_int_t)p->complete_ms, "latest_ms", (json_int_t)p->latest_ms);
+	    "complete_ms", (json_int_t)p->complete_ms, "latest_ms", (json_int_t)p->latest_ms, "changed_ns", (json_int_t)p->changed_ns);
 }
 
 static bool get_number(const json_t *j, const char *key, uint64_t max, uint64_t *ret)
@@ -47,6 +51,7 @@ int walpos_decode(const json_t *j, struct walpos *ret, struct im_error *err)
 		return im_fail(err, IM_ECORRUPT, "a position in a database's log is malformed");
 	p.complete_ms = json_integer_value(json_object_get(j, "complete_ms"));
 	p.latest_ms = json_integer_value(json_object_get(j, "latest_ms"));
+	p.changed_ns = json_integer_value(json_object_get(j, "changed_ns"));
 	p.page_size = (uint32_t)page_size;
 	p.pages = (uint32_t)pages;
 	p.frame = (uint32_t)frame;
@@ -62,6 +67,23 @@ struct walpos walpos_of_pin(const struct keeper_pin *pin, uint32_t pages_in_file
 		.frame_checksum = { pin->frame_checksum[0], pin->frame_checksum[1] }, .complete_ms = pin->before_ms, .latest_ms = pin->after_ms };
 	memcpy(p.salt, pin->salt, sizeof p.salt);
 	return p;
+}
+
+bool walpos_is_blank(const struct walpos *p)
+{
+	static const uint8_t none[sizeof p->salt];
+	return p->frame == 0 && memcmp(p->salt, none, sizeof none) == 0;
+}
+
+int64_t walpos_changed_ns(int db_fd)
+{
+	struct stat st;
+	struct timespec now;
+	if (fstat(db_fd, &st) || clock_gettime(CLOCK_REALTIME, &now))
+		return 0;
+	int64_t changed = (int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec;
+	int64_t age = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec - changed;
+	return age > RACY_NS ? changed : 0;
 }
 
 bool walpos_same_generation(const struct walpos *a, const uint8_t salt[8])

@@ -19,7 +19,13 @@ struct walpos {
 	uint8_t sum[CRYPTO_PAGE_HASH_BYTES]; /* FORMAT §7; zeros where it does not matter */
 	uint64_t device, inode;
 	int64_t complete_ms, latest_ms; /* as of the point that stands here; 0: unknown */
+	int64_t changed_ns;        /* when the database file last changed, if that was long enough before to tell later changes; 0: unknown */
 };
+
+/* A WAL that never had a frame: all of them look the same, whatever was written and checkpointed between two of them. */
+bool walpos_is_blank(const struct walpos *p);
+/* The file's time of change for changed_ns, 0 while another change could leave the same. */
+int64_t walpos_changed_ns(int db_fd);
 
 json_t *walpos_encode(const struct walpos *p); /* NULL: out of memory */
 /* IM_ECORRUPT. */

@@ -369,6 +369,61 @@ static void gap__wal_begun_again_while_nobody_followed(void **state)
 	must_gap(t, "while nobody followed it");
 }
 
+static void take_heartbeat(struct follow_rig *t)
+{
+	struct im_error err = { 0 };
+	struct follow_batch b = { 0 };
+	bool any = false;
+	assert_ok(sqlite_follow_ops.take(t->follower, true, &b, &any, &err), &err);
+	assert_true(any);
+	json_decref(t->position);
+	t->position = json_incref(b.position);
+	t->point++;
+	follow_batch_clear(&b);
+	assert_ok(sqlite_follow_ops.durable(t->follower, &err), &err);
+}
+
+/* A WAL that never had a frame looks like any other: what was written, checkpointed and closed in between leaves no sign in it. */
+static void gap__new_wal_as_before_while_nobody_followed(void **state)
+{
+	struct follow_rig *t = *state;
+	start(t, 4096, 300);
+	sleep(3); /* the file's times can be trusted */
+	take_heartbeat(t);
+	kill_keeper(t);
+	follow_rig_abandon(t);
+	follow_rig_sql(t, "DELETE FROM message WHERE n % 2;\n"); /* the last one closes: the -wal goes */
+	must_gap(t, "cannot be told");
+}
+
+static void continue__with_a_new_wal_if_the_file_is_untouched(void **state)
+{
+	struct follow_rig *t = *state;
+	struct im_error err = { 0 };
+	start(t, 4096, 300);
+	sleep(3);
+	take_heartbeat(t);
+	kill_keeper(t);
+	follow_rig_abandon(t);
+	assert_ok(follow_rig_open(t, &err), &err);
+	follow_rig_sql(t, "INSERT INTO message (who, body) VALUES ('x', 'y');\n");
+	assert_true(follow_rig_take(t));
+	follow_rig_prove(t);
+}
+
+/* Nothing new may be claimed by looking at files that nobody holds. */
+static void gap__keeper_killed_while_nothing_happens(void **state)
+{
+	struct follow_rig *t = *state;
+	struct im_error err = { 0 };
+	struct follow_batch b = { 0 };
+	bool any = false;
+	start(t, 4096, 300);
+	kill_keeper(t);
+	assert_int_equal(sqlite_follow_ops.take(t->follower, true, &b, &any, &err), IM_EGAP);
+	assert_false(any);
+}
+
 static void gap__keeper_killed(void **state)
 {
 	struct follow_rig *t = *state;
@@ -568,6 +623,9 @@ int main(void)
 		TEST(continue__exactly_without_keeper_if_nothing_was_checkpointed),
 		TEST(gap__checkpoint_while_nobody_followed),
 		TEST(gap__wal_begun_again_while_nobody_followed),
+		TEST(gap__new_wal_as_before_while_nobody_followed),
+		TEST(continue__with_a_new_wal_if_the_file_is_untouched),
+		TEST(gap__keeper_killed_while_nothing_happens),
 		TEST(gap__keeper_killed),
 		TEST(gap__database_replaced),
 		TEST(gap__wal_restarted_in_spite_of_the_pin),
