@@ -313,11 +313,31 @@ static int count_one(void *context, const char *name, uint64_t size_bytes)
 	return 0;
 }
 
-int follow_check_vault(struct service *s, struct storage *storage, struct im_error *err)
+/* Where the clock was set back since, an image without a place in the log would seem to be newer than all that follows. */
+static int check_clock(struct service *s, struct storage *storage, const struct snapshot_name *newest, bool *ret_set_back, struct im_error *err)
+{
+	struct snapshot *snapshot = NULL;
+	struct im_error why = { 0 };
+	char then[IM_INSTANT_BYTES];
+	int rc = snapshot_read(storage, s->vault->keyring, newest, &snapshot, &why);
+	if (rc == IM_EUNREACHABLE || rc == IM_EIO || rc == IM_ENOMEM || rc == IM_EINTERRUPTED)
+		return im_fail(err, rc, "%s", why.text);
+	*ret_set_back = rc == 0 && snapshot->time_ms > im_now_ms(); /* a damaged one is for backup and verify to tell */
+	if (*ret_set_back)
+		follow_warn(s, NULL, "snapshot %" PRIu64 " says it was taken at %s, which is still to come: the clock was set back; another snapshot is taken",
+		    snapshot->seq, im_instant_format(then, snapshot->time_ms));
+	snapshot_free(snapshot);
+	return 0;
+}
+
+int follow_check_vault(struct service *s, struct storage *storage, bool *ret_set_back, struct im_error *err)
 {
 	struct snapshot_list list = { 0 };
 	uint32_t generations = 0;
+	*ret_set_back = false;
 	int rc = snapshot_list(storage, s->node, &list, err);
+	if (rc == 0 && list.count && list.items[list.count - 1].seq != s->snapshot_seq)
+		rc = check_clock(s, storage, &list.items[list.count - 1], ret_set_back, err);
 	if (rc == 0 && list.count)
 		s->snapshot_seq = list.items[list.count - 1].seq;
 	snapshot_list_clear(&list);

@@ -203,7 +203,8 @@ uint64_t follow_spooled_bytes(const struct service *s);
 int follow_check_store(struct followed *f, struct storage *storage, struct im_error *err);
 /* A store without a head: has the vault a log of it all the same? */
 int follow_check_first(struct followed *f, struct storage *storage, struct im_error *err);
-int follow_check_vault(struct service *s, struct storage *storage, struct im_error *err);
+/* *ret_set_back: the newest snapshot is not known yet and lies in the future; each store needs another one. */
+int follow_check_vault(struct service *s, struct storage *storage, bool *ret_set_back, struct im_error *err);
 int follow_remember_put(struct followed *f, const char *object, struct im_error *err);
 void follow_demand_epoch(struct followed *f, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void follow_memory_clear(struct ship_memory *m);

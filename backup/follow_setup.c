@@ -157,12 +157,14 @@ static int open_spool(struct service *s, struct followed *f, const struct follow
 static int compare_with_vault(struct service *s, struct im_error *err)
 {
 	struct storage *storage = NULL;
+	bool set_back = false;
 	if (s->vault_cached)
 		return 0;
 	int rc = follow_open_storage(s, &storage, err);
 	if (rc == 0)
-		rc = follow_check_vault(s, storage, err);
+		rc = follow_check_vault(s, storage, &set_back, err);
 	for (size_t i = 0; rc == 0 && i < s->store_count; i++) {
+		s->stores[i].head.snapshot_due |= set_back;
 		rc = follow_check_first(&s->stores[i], storage, err);
 		if (rc == 0)
 			rc = follow_check_store(&s->stores[i], storage, err);

@@ -168,7 +168,10 @@ static int check(struct shipping *x, struct im_error *err)
 	struct service *s = x->service;
 	if (im_monotonic_ms() - x->checked_ms < (s->request->check_ms ? s->request->check_ms : FOLLOW_CHECK_MS))
 		return 0;
-	int rc = follow_check_vault(s, x->storage, err);
+	bool set_back;
+	int rc = follow_check_vault(s, x->storage, &set_back, err);
+	for (size_t i = 0; set_back && i < s->store_count; i++)
+		follow_want_snapshot(&s->stores[i]);
 	for (size_t i = 0; rc == 0 && i < s->store_count; i++)
 		rc = follow_check_store(&s->stores[i], x->storage, err);
 	x->checked_ms = im_monotonic_ms();

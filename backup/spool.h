@@ -30,7 +30,7 @@ struct spool_head { /* after the newest segment */
 	uint8_t hash[32];        /* of its final part */
 	int64_t complete_ms, latest_ms;
 	json_t *position;        /* owned */
-	bool snapshot_due;       /* no snapshot of the store stands in this epoch yet */
+	bool snapshot_due;       /* no snapshot of the store that counts stands in this epoch yet */
 	/* The newest snapshot of this epoch whose checksum is known, and the relative checksum of its point. */
 	bool has_anchor;
 	uint32_t anchor_point;

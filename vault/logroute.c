@@ -57,7 +57,7 @@ static void forget_plan(struct log_route *r)
 	r->stopped = NULL;
 	r->position = NULL;
 	r->count = 0;
-	r->bytes = r->segments = 0;
+	r->bytes = r->segments = r->snapshot_seq = 0;
 	r->broken = false;
 }
 
@@ -355,7 +355,7 @@ static int learn_end(struct log_route *r, bool *ret_again, struct im_error *err)
 	*ret_again = !s;
 	if (s) {
 		r->reached = s->points[s->point_count - 1];
-	r->snapshot_seq = (uint64_t)json_integer_value(json_object_get(s->record.meta, "snapshot_seq"));
+		r->snapshot_seq = (uint64_t)json_integer_value(json_object_get(s->record.meta, "snapshot_seq"));
 		r->position = json_incref(json_object_get(s->record.meta, "position"));
 	}
 	log_segment_free(s);
