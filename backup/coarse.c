@@ -135,7 +135,7 @@ static int on_part(void *context, const void *data, size_t len, bool final, stru
 		json_object_set_new(r->meta, "prev", json_string(im_hex(hex, r->prev, 32)));
 	int rc = log_encode(r->c->q.keyring, r->meta, data, len, &object, r->prev, &name, err);
 	if (rc == 0)
-		rc = spool_add(r->c->q.spool, name, object.data, object.len, false, err);
+		rc = spool_add(r->c->q.spool, name, object.data, object.len, err);
 	if (rc)
 		return rc;
 	r->has_prev = true;

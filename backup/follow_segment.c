@@ -65,7 +65,6 @@ static void set_part(json_t *meta, size_t part, bool final, const uint8_t *prev)
 static int spool_parts(struct followed *f, json_t *meta, uint8_t ret_hash[32], struct im_error *err)
 {
 	const struct follow_batch *b = &f->batch;
-	bool sync = f->service->away;
 	uint8_t prev[32];
 	memcpy(prev, f->head.hash, 32);
 	for (size_t i = 0; i < b->part_count; i++) {
@@ -74,7 +73,7 @@ static int spool_parts(struct followed *f, json_t *meta, uint8_t ret_hash[32], s
 		set_part(meta, i, i + 1 == b->part_count, i || f->head.point ? prev : NULL);
 		int rc = log_encode(f->service->vault->keyring, meta, b->parts[i].data.data, b->parts[i].data.len, &object, prev, &name, err);
 		if (rc == 0)
-			rc = spool_part(f->spool, name, object.data, object.len, sync, err);
+			rc = spool_part(f->spool, name, object.data, object.len, err);
 		if (rc)
 			return rc;
 		f->ticked_ms = im_monotonic_ms();

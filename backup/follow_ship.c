@@ -23,7 +23,6 @@ struct shipping {
 	int64_t wait_ms;         /* the last back-off */
 	uint64_t back_objects, back_bytes; /* shipped since the vault is back */
 	bool coming_back;
-	struct im_error last;
 };
 
 void follow_ship_wake(struct service *s)
@@ -56,17 +55,13 @@ static void vault_fails(struct shipping *x, const struct im_error *why)
 {
 	struct service *s = x->service;
 	int64_t now = im_monotonic_ms();
-	if (!s->away || strcmp(why->text, x->last.text) != 0)
-		if (!s->away)
-			follow_warn(s, NULL, "nothing can be shipped: %s; it waits in the spool", why->text);
-	x->last = *why;
+	if (!s->away)
+		follow_warn(s, NULL, "nothing can be shipped: %s; it waits in the spool", why->text);
 	s->away = true;
 	x->wait_ms = x->wait_ms * 2 < RETRY_MIN_MS ? RETRY_MIN_MS : x->wait_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : x->wait_ms * 2;
 	x->retry_ms = now + x->wait_ms;
 	storage_close(x->storage);
 	x->storage = NULL;
-	for (size_t i = 0; i < s->store_count; i++)
-		spool_sync(s->stores[i].spool, NULL); /* from now on it has to outlive a power cut */
 }
 
 static void vault_works(struct shipping *x, uint64_t bytes)

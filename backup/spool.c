@@ -103,12 +103,12 @@ int spool_write_head(struct spool *s, const struct spool_head *head, bool sync, 
 
 /* --- adding --- */
 
-static int new_item(struct spool *s, const char *object, size_t len, bool sync, struct spool_item *ret, struct im_error *err)
+static int new_item(struct spool *s, const char *object, size_t len, struct spool_item *ret, struct im_error *err)
 {
 	pthread_mutex_lock(&s->lock);
 	uint64_t sequence = s->sequence++; /* one that is not used does no harm */
 	pthread_mutex_unlock(&s->lock);
-	struct spool_item i = { .name = queue_name(sequence, object), .object = strdup(object), .bytes = len, .synced = sync };
+	struct spool_item i = { .name = queue_name(sequence, object), .object = strdup(object), .bytes = len };
 	if (!i.name || !i.object) {
 		spool_item_clear(&i);
 		return im_fail(err, IM_ENOMEM, "out of memory");
@@ -117,15 +117,14 @@ static int new_item(struct spool *s, const char *object, size_t len, bool sync, 
 	return 0;
 }
 
-/* Under its temporary name. */
-static int write_item(struct spool *s, const char *object, const void *data, size_t len, bool sync, struct spool_item *ret, struct im_error *err)
+/* Under its temporary name. Always durable before a head names it: a power cut must not leave a head that promises what is not there. */
+static int write_item(struct spool *s, const char *object, const void *data, size_t len, struct spool_item *ret, struct im_error *err)
 {
 	struct spool_item item = { 0 };
-	int rc = new_item(s, object, len, sync, &item, err);
+	int rc = new_item(s, object, len, &item, err);
 	if (rc)
 		return rc;
 	auto_free char *temporary = spool_temporary_name(item.name);
-	/* Always durable before a head names it: a power cut must not leave a head that promises what is not there. */
 	rc = temporary ? write_file(s->queue, temporary, data, len, true, err) : im_fail(err, IM_ENOMEM, "out of memory");
 	if (rc) {
 		spool_item_clear(&item);
@@ -136,12 +135,12 @@ static int write_item(struct spool *s, const char *object, const void *data, siz
 	return 0;
 }
 
-int spool_part(struct spool *s, const char *object, const void *data, size_t len, bool sync, struct im_error *err)
+int spool_part(struct spool *s, const char *object, const void *data, size_t len, struct im_error *err)
 {
 	struct spool_item item;
 	int rc = spool_items_reserve(&s->parts, 1, err);
 	if (rc == 0)
-		rc = write_item(s, object, data, len, sync, &item, err);
+		rc = write_item(s, object, data, len, &item, err);
 	if (rc)
 		return rc;
 	s->parts.at[s->parts.count++] = item;
@@ -184,7 +183,6 @@ static void enqueue(struct spool *s, const struct spool_item *item)
 	s->reserved--;
 	s->waiting.at[s->waiting.count++] = *item;
 	s->bytes += item->bytes;
-	s->unsynced |= !item->synced;
 }
 
 static void enqueue_parts(struct spool *s, bool sync)
@@ -224,9 +222,7 @@ static void unreserve(struct spool *s, size_t count)
 /* The temporary names must be on the disk before a head that relies on them is. */
 static int prepare_commit(struct spool *s, bool sync, json_t **ret_parts, struct im_error *err)
 {
-	int rc = sync ? spool_sync(s, err) : 0;
-	if (rc == 0 && sync)
-		rc = sync_folder(s->queue, err);
+	int rc = sync ? sync_folder(s->queue, err) : 0;
 	return rc ? rc : name_parts(s, ret_parts, err);
 }
 
@@ -259,13 +255,13 @@ int spool_commit(struct spool *s, const struct spool_head *head, bool sync, stru
 	return 0;
 }
 
-int spool_add(struct spool *s, const char *object, const void *data, size_t len, bool sync, struct im_error *err)
+int spool_add(struct spool *s, const char *object, const void *data, size_t len, struct im_error *err)
 {
 	struct spool_item item;
 	int rc = reserve_waiting(s, 1, err);
 	if (rc)
 		return rc;
-	rc = write_item(s, object, data, len, sync, &item, err);
+	rc = write_item(s, object, data, len, &item, err);
 	if (rc) {
 		unreserve(s, 1);
 		return rc;
@@ -275,27 +271,6 @@ int spool_add(struct spool *s, const char *object, const void *data, size_t len,
 	enqueue(s, &item);
 	pthread_mutex_unlock(&s->lock);
 	return 0;
-}
-
-static int sync_item(struct spool *s, const struct spool_item *item, struct im_error *err)
-{
-	auto_free char *temporary = item->unnamed ? spool_temporary_name(item->name) : NULL;
-	auto_close int fd = openat(s->queue, temporary ? temporary : item->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 && errno == ENOENT)
-		return 0; /* shipped meanwhile */
-	return fd < 0 || fdatasync(fd) ? im_fail_errno(err, IM_EIO, errno, "cannot make %s durable in the spool", item->name) : 0;
-}
-
-int spool_sync(struct spool *s, struct im_error *err)
-{
-	int rc = 0;
-	pthread_mutex_lock(&s->lock);
-	for (size_t i = s->first; s->unsynced && rc == 0 && i < s->waiting.count; i++)
-		if (!s->waiting.at[i].synced && (rc = sync_item(s, &s->waiting.at[i], err)) == 0)
-			s->waiting.at[i].synced = true;
-	s->unsynced = s->unsynced && rc;
-	pthread_mutex_unlock(&s->lock);
-	return rc;
 }
 
 /* --- shipping --- */

@@ -8,8 +8,9 @@
  * atomic rename, then the parts' own names. A crash before the rename leaves temporaries that are
  * dropped, after it temporaries that are given their names: the head is what counts.
  *
- * With sync everything is on the disk when a call returns. Without, the page cache has it: enough
- * for a kill, and cheap; a power cut then makes head, spool and vault disagree, which is found out.
+ * What a segment holds is always on the disk before the head names it. With sync so are the names and
+ * the head when a call returns. Without, the page cache has them: enough for a kill, and cheap; a power
+ * cut then makes head, spool and vault disagree, which is found out.
  *
  * One thread adds segments, another one may add objects beside them, a third one ships.
  */
@@ -51,7 +52,7 @@ struct spool_item { /* an object to be shipped */
 	char *name;     /* in the spool; sorts in shipping order */
 	char *object;   /* in the vault */
 	uint64_t bytes;
-	bool synced, unnamed; /* unnamed: still under its temporary name */
+	bool unnamed;   /* still under its temporary name */
 	/* Of a segment's final part added since spool_open; point 0: of none. */
 	uint32_t point;
 	int64_t complete_ms;
@@ -67,16 +68,14 @@ int spool_open(const char *folder, const char *node, const char *store, struct s
 void spool_close(struct spool *s); /* NULL is fine */
 
 /* The next part of the segment being added. object: its name in the vault. */
-int spool_part(struct spool *s, const char *object, const void *data, size_t len, bool sync, struct im_error *err);
+int spool_part(struct spool *s, const char *object, const void *data, size_t len, struct im_error *err);
 /* The parts become a segment and this the head. After a failure neither has happened, and the parts are dropped. */
 int spool_commit(struct spool *s, const struct spool_head *head, bool sync, struct im_error *err);
 void spool_drop(struct spool *s); /* forgets the parts */
 /* A new head without a segment. */
 int spool_write_head(struct spool *s, const struct spool_head *head, bool sync, struct im_error *err);
 /* An object beside the segments (a coarse one), after all that is there. */
-int spool_add(struct spool *s, const char *object, const void *data, size_t len, bool sync, struct im_error *err);
-/* Everything waiting gets on the disk. */
-int spool_sync(struct spool *s, struct im_error *err);
+int spool_add(struct spool *s, const char *object, const void *data, size_t len, struct im_error *err);
 
 uint64_t spool_bytes(struct spool *s);
 size_t spool_count(struct spool *s);

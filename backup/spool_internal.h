@@ -32,7 +32,6 @@ struct spool {
 	size_t reserved;        /* room in it that somebody counts on */
 	size_t first;           /* waiting.at[first] is the front */
 	uint64_t bytes;
-	bool unsynced;
 };
 
 void spool_item_clear(struct spool_item *i);

@@ -113,7 +113,6 @@ static int add_found(struct spool *s, const char *name, uint64_t bytes, struct i
 	}
 	s->waiting.at[s->waiting.count++] = item;
 	s->bytes += bytes;
-	s->unsynced = true;
 	if (sequence_of(name) >= s->sequence)
 		s->sequence = sequence_of(name) + 1;
 	return 0;

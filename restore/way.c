@@ -35,16 +35,25 @@ static bool is_better(const struct restore_route *fresh, const struct restore_ro
 	return seq ? fresh->snapshot_seq >= seq && old->snapshot_seq < seq : fresh->reached_ms > old->reached_ms;
 }
 
-/* seq: 0, or see is_better. */
+/* An image without a place in the log is later than all of an epoch that another one had followed by then, whatever the
+ * clocks say. newest: the epoch of the newest image with a place. */
+static bool is_over(const struct restore_route *fresh, const struct restore_route *old, const char *newest)
+{
+	return fresh->has_log && old->snapshot && !old->has_log && strcmp(fresh->epoch, newest) != 0;
+}
+
+/* seq: 0, or see is_better. newest: see is_over; "" until an image with a place was met. */
 static int consider(struct restore_job *job, struct restore_pick *p, size_t i,
-    const struct snapshot *s, uint64_t seq, struct im_error *err)
+    const struct snapshot *s, uint64_t seq, char newest[LOG_EPOCH_CHARS + 1], struct im_error *err)
 {
 	struct restore_route fresh = { 0 };
 	int64_t image_ms;
 	if (!history_has_image(s, p->name, &image_ms) || image_ms > job->until_ms || !fits_target(p, s))
 		return 0;
 	int rc = route_plan(&job->history, i, p->name, image_ms, job->until_ms, &p->lost, &fresh, err);
-	if (rc == 0 && is_better(&fresh, &p->route, seq)) {
+	if (rc == 0 && fresh.has_log && !*newest)
+		memcpy(newest, fresh.epoch, LOG_EPOCH_CHARS + 1);
+	if (rc == 0 && !is_over(&fresh, &p->route, newest) && is_better(&fresh, &p->route, seq)) {
 		struct restore_route old = p->route;
 		p->route = fresh;
 		fresh = old;
@@ -66,6 +75,7 @@ static int look_back(struct restore_job *job, struct restore_pick *p, bool *ret_
 	int64_t newest_ms = -1, image_ms;
 	uint64_t newest_seq = 0;
 	bool set_back = false;
+	char newest_epoch[LOG_EPOCH_CHARS + 1] = "";
 	for (size_t i = job->main + 1; i-- > 0;) {
 		struct snapshot *s = NULL;
 		if (i < job->main)
@@ -77,7 +87,7 @@ static int look_back(struct restore_job *job, struct restore_pick *p, bool *ret_
 		if (rc == 0 && s && history_has_image(s, p->name, &image_ms) && newest_ms >= 0 && image_ms > newest_ms)
 			set_back = true;
 		if (rc == 0 && s)
-			rc = consider(job, p, i, s, set_back ? newest_seq : 0, err);
+			rc = consider(job, p, i, s, set_back ? newest_seq : 0, newest_epoch, err);
 		if (newest_ms < 0 && p->route.snapshot) {
 			newest_ms = p->route.image_ms;
 			newest_seq = p->route.snapshot->seq;

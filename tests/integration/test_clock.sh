@@ -7,7 +7,8 @@ top=$(mktemp -d "${TMPDIR:-/tmp}/imvault-test-clock.XXXXXX")
 mkdir "$top/data"
 db=$top/data/a.sqlite
 set_clock() { /usr/bin/python3 -c 'import struct, sys; sys.stdout.buffer.write(struct.pack("<q", int(sys.argv[1])))' "$1" >"$top/clock"; }
-imvault() { LD_PRELOAD="$IMVAULT_SET_CLOCK" IMVAULT_TEST_CLOCK="$top/clock" "$IMVAULT" "$@"; }
+# A sanitizer wants to be loaded first.
+imvault() { ASAN_OPTIONS=${ASAN_OPTIONS:-}:verify_asan_link_order=0 LD_PRELOAD="$IMVAULT_SET_CLOCK" IMVAULT_TEST_CLOCK="$top/clock" "$IMVAULT" "$@"; }
 fail() {
 	echo "FAILED: $1"
 	exit 1

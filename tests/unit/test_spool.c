@@ -65,14 +65,14 @@ static char *object_of(uint32_t first, uint32_t last, unsigned part, bool final,
 	    im_hex(hex, hash, 32));
 }
 
-static void add_parts(struct bench *b, uint32_t point, unsigned parts, bool sync, uint8_t hash[32])
+static void add_parts(struct bench *b, uint32_t point, unsigned parts, uint8_t hash[32])
 {
 	struct im_error err = { 0 };
 	for (unsigned i = 0; i < parts; i++) {
 		char text[64];
 		snprintf(text, sizeof text, "segment %u part %u", (unsigned)point, i);
 		char *object = object_of(point, point, i, i + 1 == parts, text, strlen(text), hash);
-		assert_ok(spool_part(b->spool, object, text, strlen(text), sync, &err), &err);
+		assert_ok(spool_part(b->spool, object, text, strlen(text), &err), &err);
 		free(object);
 	}
 }
@@ -89,7 +89,7 @@ static void add_segment(struct bench *b, uint32_t point, unsigned parts, bool sy
 {
 	struct im_error err = { 0 };
 	uint8_t hash[32];
-	add_parts(b, point, parts, sync, hash);
+	add_parts(b, point, parts, hash);
 	struct spool_head h = head_at(point, hash);
 	assert_ok(spool_commit(b->spool, &h, sync, &err), &err);
 	spool_head_clear(&h);
@@ -163,7 +163,7 @@ static void commit__ships_in_order_across_reopening(void **state)
 static void write_parts(struct bench *b)
 {
 	uint8_t hash[32];
-	add_parts(b, 2, 2, false, hash);
+	add_parts(b, 2, 2, hash);
 }
 
 static void open__drops_what_no_head_knows(void **state)
@@ -227,7 +227,7 @@ static void commit__a_failure_leaves_the_old_head_and_no_parts(void **state)
 	add_segment(&b, 1, 1, false);
 	snprintf(path, sizeof path, "%s/head.tmp", b.dir);
 	assert_int_equal(mkdir(path, 0700), 0); /* the new head cannot be written */
-	add_parts(&b, 2, 2, false, hash);
+	add_parts(&b, 2, 2, hash);
 	struct spool_head h = head_at(2, hash);
 	assert_true(spool_commit(b.spool, &h, false, &err) < 0);
 	assert_int_equal(files_in_queue(&b), 1);
@@ -367,7 +367,7 @@ static void add__loose_objects_come_after_what_is_there(void **state)
 	start(&b);
 	add_segment(&b, 1, 1, false);
 	char *object = object_of(1, 1, 0, true, "coarse", 6, hash);
-	assert_ok(spool_add(b.spool, object, "coarse", 6, false, &err), &err);
+	assert_ok(spool_add(b.spool, object, "coarse", 6, &err), &err);
 	free(object);
 	add_segment(&b, 2, 1, false);
 	assert_int_equal(spool_bytes(b.spool), 16 + 6 + 16);
