@@ -43,6 +43,8 @@ struct beginning {
 	int64_t ms;
 	char after[LOG_EPOCH_CHARS + 1]; /* the epoch before; "": none, or unknown */
 	uint32_t point;                  /* its last point, as the one who went on knew it */
+	bool read;
+	uint64_t snapshot_seq;           /* the newest snapshot then; 0: none was known */
 };
 
 static void take_after(struct beginning *b, const json_t *after)
@@ -75,6 +77,8 @@ static int read_beginning(struct history *h, const char *store, const char *epoc
 		const char *said = json_string_value(json_object_get(began, "reason"));
 		reason = said ? said : "it does not say why";
 		ret->ms = s->points[0].complete_ms;
+		ret->snapshot_seq = (uint64_t)json_integer_value(json_object_get(s->record.meta, "snapshot_seq"));
+		ret->read = true;
 		take_after(ret, json_object_get(began, "after"));
 	}
 	ret->reason = strdup(reason);
@@ -117,6 +121,27 @@ static int has_older_image(struct search *s, const char *epoch, bool *ret)
 	return 0;
 }
 
+/* Nor is there such an image: but the clock ran ahead of its beginning before ours was taken, and it knew only older snapshots. */
+static int is_from_before_a_set_back(struct search *s, const char *epoch, bool *ret)
+{
+	struct beginning b;
+	*ret = false;
+	int rc = read_beginning(s->h, s->store, epoch, &b, s->err);
+	if (rc)
+		return rc;
+	free(b.reason);
+	if (!b.read || b.snapshot_seq >= s->h->read[s->snapshot]->seq)
+		return 0;
+	for (size_t i = s->snapshot, looks = 0; i-- > 0 && looks < MAX_LOOKS && !*ret; looks++) {
+		struct snapshot *snapshot = NULL;
+		rc = history_get(s->h, i, &snapshot, s->err);
+		if (rc)
+			return rc;
+		*ret = snapshot && snapshot->time_ms >= b.ms;
+	}
+	return 0;
+}
+
 static int take_epoch(void *context, const char *folder, uint64_t size_bytes)
 {
 	struct search *s = context;
@@ -133,6 +158,8 @@ static int take_epoch(void *context, const char *folder, uint64_t size_bytes)
 	int rc = route_came_before(s->h, s->store, s->after, epoch, &before, &point, s->err);
 	if (rc == 0 && !before)
 		rc = has_older_image(s, epoch, &before);
+	if (rc == 0 && !before)
+		rc = is_from_before_a_set_back(s, epoch, &before);
 	if (rc || before)
 		return rc;
 	memcpy(s->found, epoch, sizeof s->found);
