@@ -35,6 +35,7 @@ void built_clear(struct built *b)
 	for (size_t i = 0; i < b->count; i++) {
 		free((char *)built_at(b, i)->writer.path);
 		free(built_at(b, i)->damage_text);
+		free(built_at(b, i)->lanes);
 	}
 	for (size_t i = 0; i < b->chunk_count; i++)
 		free(b->chunks[i]);
@@ -71,9 +72,15 @@ int built_add(struct built *b, const struct rebuild_file *file, uint32_t store, 
 		if (rc)
 			return rc;
 	}
+	auto_free struct built_lane *lanes =
+	    file->digest ? aligned_alloc(64, BUILT_LANES * sizeof *lanes) : NULL;
 	char *path = strdup(file->path);
-	if (!path)
+	if (!path || (file->digest && !lanes)) {
+		free(path);
 		return im_fail(err, IM_ENOMEM, "out of memory for the table of files");
+	}
+	if (lanes)
+		memset(lanes, 0, BUILT_LANES * sizeof *lanes);
 	struct built_file *f = built_at(b, b->count);
 	*f = (struct built_file){
 		.writer = { .path = path,
@@ -87,10 +94,13 @@ int built_add(struct built *b, const struct rebuild_file *file, uint32_t store, 
 		.set_owner = file->set_owner,
 		.store = store,
 		.transform = file->transform,
-		.on_bytes = file->on_bytes,
+		.digest = file->digest,
+		.lanes = lanes,
+		.prove = file->prove,
 		.finish = file->finish,
 		.context = file->context,
 	};
+	lanes = NULL;
 	*ret_number = (uint32_t)b->count++;
 	return 0;
 }
@@ -106,6 +116,38 @@ void built_damage(
 		f->damage_text = strdup(text);
 	f->damaged = true;
 	pthread_mutex_unlock(&b->mutex);
+}
+
+void built_digest(
+    struct built_file *f, unsigned worker, uint64_t offset, const uint8_t *data, size_t len)
+{
+	uint8_t one[REBUILD_DIGEST_BYTES];
+	if (!f->digest)
+		return;
+	IM_CHECK(worker < BUILT_LANES);
+	if (!f->digest(f->context, offset, data, len, one)) {
+		atomic_store(&f->ragged, true);
+		return;
+	}
+	struct built_lane *lane = &f->lanes[worker];
+	for (unsigned i = 0; i < sizeof one; i++)
+		lane->sum[i] ^= one[i];
+	lane->bytes += len;
+}
+
+int built_prove(struct built_file *f, int fd, struct im_error *err)
+{
+	uint8_t sum[REBUILD_DIGEST_BYTES] = { 0 };
+	uint64_t bytes = 0;
+	if (!f->prove)
+		return 0;
+	for (unsigned i = 0; f->lanes && i < BUILT_LANES; i++) {
+		bytes += f->lanes[i].bytes;
+		for (unsigned k = 0; k < sizeof sum; k++)
+			sum[k] ^= f->lanes[i].sum[k];
+	}
+	bool known = f->lanes && !atomic_load(&f->ragged) && bytes == f->writer.size_bytes;
+	return f->prove(f->context, fd, known ? sum : NULL, err);
 }
 
 int built_set_metadata(struct built *b, struct built_file *f, int fd, struct im_error *err)

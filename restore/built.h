@@ -13,6 +13,13 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+enum { BUILT_LANES = 64 };
+
+struct built_lane { /* one worker's share of a file's digest */
+	_Alignas(64) uint8_t sum[REBUILD_DIGEST_BYTES];
+	uint64_t bytes;
+};
+
 struct built_file {
 	struct writer_file writer; /* writer.path is owned here */
 	uint64_t declared_bytes;
@@ -28,8 +35,11 @@ struct built_file {
 	char *damage_text;
 	int (*transform)(void *context, unsigned worker, uint64_t offset, const uint8_t **data,
 	    size_t len, struct im_error *err);
-	void (*on_bytes)(
-	    void *context, unsigned worker, uint64_t offset, const uint8_t *data, size_t len);
+	bool (*digest)(void *context, uint64_t offset, const uint8_t *data, size_t len,
+	    uint8_t ret[REBUILD_DIGEST_BYTES]);
+	struct built_lane *lanes; /* with a digest: one for each worker */
+	atomic_bool ragged;       /* some range had no digest */
+	int (*prove)(void *context, int fd, const uint8_t *sum, struct im_error *err);
 	int (*finish)(void *context, int fd, int parent_fd, const char *name, struct im_error *err);
 	void *context;
 };
@@ -49,6 +59,10 @@ struct built_file *built_at(const struct built *b, size_t number);
 /* Notes a loss; the first reason is kept. Any thread. */
 void built_damage(
     struct built *b, struct built_file *f, uint64_t offset, uint64_t len, const char *text);
+/* Adds a range to the file's digest, if it has one. Any thread, with its own worker number. */
+void built_digest(struct built_file *f, unsigned worker, uint64_t offset, const uint8_t *data, size_t len);
+/* Asks the store whether the file, of which all is written, is what it should be. */
+int built_prove(struct built_file *f, int fd, struct im_error *err);
 /* Owner, mode and times of an open file. */
 int built_set_metadata(struct built *b, struct built_file *f, int fd, struct im_error *err);
 /* Gives the staged file (and every other hard link to it) its damaged name. */

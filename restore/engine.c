@@ -156,7 +156,7 @@ int engine_fetch(struct engine *e, struct im_error *err)
 
 static int call_finish(struct engine *e, struct built_file *f, int fd, struct im_error *err)
 {
-	if (!f->finish || f->damaged)
+	if ((!f->prove && !f->finish) || f->damaged)
 		return 0;
 	const char *slash = strrchr(f->writer.path, '/');
 	auto_free char *folder = strndup(
@@ -168,7 +168,9 @@ static int call_finish(struct engine *e, struct built_file *f, int fd, struct im
 	if (rc)
 		return rc;
 	struct im_error why = { 0 };
-	rc = f->finish(f->context, fd, parent_fd, slash ? slash + 1 : f->writer.path, &why);
+	rc = built_prove(f, fd, &why);
+	if (rc == 0 && f->finish)
+		rc = f->finish(f->context, fd, parent_fd, slash ? slash + 1 : f->writer.path, &why);
 	if (rc == IM_ECORRUPT || rc == IM_EDIFFERENT) {
 		built_damage(&e->built, f, 0, 0, why.text);
 		return 0;
@@ -197,12 +199,23 @@ int engine_complete(struct engine *e, struct im_error *err)
 	return 0;
 }
 
+int engine_dress(struct engine *e, size_t store, struct im_error *err)
+{
+	struct engine_store *s = e->stores[store];
+	bool due = s->ops->complete && !s->dressed;
+	s->dressed = true;
+	return due ? s->ops->complete(&s->rebuild, err) : 0;
+}
+
 int engine_finish(struct engine *e, size_t store, bool failed, struct im_error *err)
 {
 	struct engine_store *s = e->stores[store];
-	int rc = s->planned && s->ops->finish ?
-	    s->ops->finish(&s->rebuild, failed || s->failed, err) :
-	    0;
+	failed |= s->failed;
+	int rc = s->planned && !failed ? engine_dress(e, store, err) : 0;
+	struct im_error why = { 0 };
+	int end = s->planned ? s->ops->finish(&s->rebuild, failed || rc, &why) : 0;
+	if (end && rc == 0)
+		rc = im_fail(err, end, "%s", why.text);
 	s->planned = false;
 	for (size_t i = 0; i < e->built.count && rc == 0 && !failed; i++) {
 		struct built_file *f = built_at(&e->built, i);

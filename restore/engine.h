@@ -51,6 +51,8 @@ int engine_fetch(struct engine *e, struct im_error *err);
 /* Gives every file its size, owner, mode and time; calls files' finish. A finish that finds damage
  * harms its file only. */
 int engine_complete(struct engine *e, struct im_error *err);
+/* Links, folders' metadata and the like; part of finish unless it was done before. */
+int engine_dress(struct engine *e, size_t store, struct im_error *err);
 /* The store's own finish, and the names of its damaged files. */
 int engine_finish(struct engine *e, size_t store, bool failed, struct im_error *err);
 

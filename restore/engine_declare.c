@@ -184,8 +184,7 @@ static int write_now(struct rebuild *r, uint32_t file, uint64_t file_offset, con
 	count_range(s, f, file_offset, len);
 	if (e->options.dry_run)
 		return 0;
-	if (f->on_bytes)
-		f->on_bytes(f->context, 0, file_offset, data, len);
+	built_digest(f, 0, file_offset, data, len);
 	return writer_put(e->writer, &f->writer, file_offset, data, len, err);
 }
 

@@ -30,7 +30,7 @@ struct engine_store {
 	uint32_t number, base; /* base: engine's number of the first pack of its snapshot */
 	size_t unit;
 	uint64_t files, bytes;
-	bool failed, planned;
+	bool failed, planned, dressed;
 	char **damaged_maps;
 	size_t damaged_map_count;
 };

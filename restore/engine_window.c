@@ -66,12 +66,11 @@ int engine_put(struct engine *e, unsigned worker, const struct engine_piece *p, 
 		if (rc)
 			return im_fail(err, rc, "%s", why.text);
 	}
-	if (f->on_bytes)
-		f->on_bytes(f->context, worker, p->offset, data, p->len);
+	built_digest(f, worker, p->offset, data, p->len);
 	progress(e, p->len);
 	/* made is the only piece's to read: with more of them another thread may be making the
 	 * file. */
-	bool whole = !f->finish && p->len == f->writer.size_bytes && f->pending == 1 &&
+	bool whole = !f->finish && !f->prove && p->len == f->writer.size_bytes && f->pending == 1 &&
 	    !f->writer.made;
 	int rc = whole ? write_whole(e, f, data, p->len, err) :
 	                 writer_put(e->writer, &f->writer, p->offset, data, p->len, err);

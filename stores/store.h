@@ -54,6 +54,8 @@ struct snapshot_result {
 	bool partial;           /* something was left out (warned) */
 };
 
+#define REBUILD_DIGEST_BYTES 16
+
 /* A file to be made. path: relative to the restore root, no "..". */
 struct rebuild_file {
 	const char *path;
@@ -65,9 +67,12 @@ struct rebuild_file {
 	/* Called on a decode thread with each piece before it is written, and for made ranges with *data NULL: may point *data to len
 	 * other bytes, which stay as they are until the same worker calls again. IM_ECORRUPT harms this range only. NULL: bytes are written as they come. */
 	int (*transform)(void *context, unsigned worker, uint64_t offset, const uint8_t **data, size_t len, struct im_error *err);
-	/* Called on a decode thread for each range written, for a running check; NULL if none. */
-	void (*on_bytes)(void *context, unsigned worker, uint64_t offset, const uint8_t *data, size_t len);
-	/* On one thread, when all is written and before the final name appears. 0 or a code. */
+	/* Of a range as it is written; the digests of all ranges XORed are the file's. Any thread. false: such a range has none
+	 * (prove then reads the file). NULL: there is no running check. */
+	bool (*digest)(void *context, uint64_t offset, const uint8_t *data, size_t len, uint8_t ret[REBUILD_DIGEST_BYTES]);
+	/* On one thread, when all is written: is it what it should be? sum: of its digests; NULL: not to be had, read fd. NULL if nothing is known. */
+	int (*prove)(void *context, int fd, const uint8_t *sum, struct im_error *err);
+	/* After prove, before the final name appears: what lies beside it. 0 or a code. */
 	int (*finish)(void *context, int fd, int parent_fd, const char *name, struct im_error *err);
 	void *context; /* must live until the store's finish */
 };
@@ -197,7 +202,9 @@ struct store_ops {
 	int (*snapshot)(const struct snapshot_request *request, struct snapshot_result *ret, struct im_error *err);
 	/* Declares files and pieces for the manifest. */
 	int (*plan)(struct rebuild *r, struct im_error *err);
-	/* After all pieces are written and files have their final names: links, metadata, folders' times. Frees store_data, also after a failure (failed = true). */
+	/* After the files are made (in an instant restore they may still lack content): links, metadata, folders' times. May be NULL. */
+	int (*complete)(struct rebuild *r, struct im_error *err);
+	/* The end: frees store_data, also after a failure (failed = true). */
 	int (*finish)(struct rebuild *r, bool failed, struct im_error *err);
 	/* Is what was rebuilt at path (absolute, re-rooted) sound, and do probes equal the recorded? With `log_laid` true in the manifest, a log
 	 * changed the image: what the manifest records of it is then a lower bound at best. level: "none", "quick", "full". ret_text: what was proven, malloc'ed. IM_EDIFFERENT or IM_ECORRUPT. */

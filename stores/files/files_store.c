@@ -46,6 +46,7 @@ const struct store_ops files_store_ops = {
 	.validate = validate,
 	.snapshot = files_snapshot,
 	.plan = files_plan,
+	.complete = files_complete,
 	.finish = files_finish,
 	.check = files_check,
 	.export_tar = files_export_tar,

@@ -12,6 +12,7 @@ extern const struct store_ops files_store_ops;
 
 int files_snapshot(const struct snapshot_request *request, struct snapshot_result *ret, struct im_error *err);
 int files_plan(struct rebuild *r, struct im_error *err);
+int files_complete(struct rebuild *r, struct im_error *err);
 int files_finish(struct rebuild *r, bool failed, struct im_error *err);
 int files_check(json_t *manifest, const char *path, const char *level, char **ret_text, struct im_error *err);
 int files_export_tar(struct rebuild *r, void *archive, struct im_error *err);

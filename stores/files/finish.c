@@ -175,22 +175,25 @@ static void report_refused(struct finisher *f)
 		events->warn(events->context, name ? name : "?", text);
 }
 
-int files_finish(struct rebuild *r, bool failed, struct im_error *err)
+int files_complete(struct rebuild *r, struct im_error *err)
 {
-	struct files_later *l = r->store_data;
+	const struct files_later *l = r->store_data;
 	struct finisher f = { .r = r, .parent = { .fd = -1 }, .from = { .fd = -1 } };
-	int rc = 0;
-	r->store_data = NULL;
-	if (l && !failed) {
-		rc = finish_files(&f, l, false, err);
-		if (!rc)
-			rc = finish_files(&f, l, true, err);
-		if (!rc)
-			rc = finish_folders(&f, l, err);
-		report_refused(&f);
-	}
+	int rc = finish_files(&f, l, false, err);
+	if (!rc)
+		rc = finish_files(&f, l, true, err);
+	if (!rc)
+		rc = finish_folders(&f, l, err);
+	report_refused(&f);
 	files_parent_close(&f.parent);
 	files_parent_close(&f.from);
-	files_later_free(l);
 	return rc;
+}
+
+int files_finish(struct rebuild *r, bool failed, struct im_error *err)
+{
+	(void)failed, (void)err;
+	files_later_free(r->store_data);
+	r->store_data = NULL;
+	return 0;
 }

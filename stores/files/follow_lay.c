@@ -215,12 +215,12 @@ const char *files_lay_where(const struct files_lay *l, const char *path)
 	return l->lines.lines[line].path;
 }
 
-static int check_base(void *context, int fd, int parent_fd, const char *name, struct im_error *err)
+static int prove_base(void *context, int fd, const uint8_t *sum, struct im_error *err)
 {
 	const struct files_lay_check *c = context;
 	uint8_t tail[FILES_LOG_TAIL_BYTES], check[FILES_LOG_CHECK_BYTES];
 	size_t len = c->base < sizeof tail ? (size_t)c->base : sizeof tail;
-	(void)parent_fd, (void)name;
+	(void)sum;
 	ssize_t n = im_pread_full(fd, tail, len, c->base - len, err, c->path);
 	if (n < 0)
 		return (int)n;
@@ -243,7 +243,7 @@ static bool add_check(struct files_lay *l, uint32_t line, struct files_laid *lai
 	memcpy(c->check, x->check, sizeof c->check);
 	c->next = l->checks;
 	l->checks = c;
-	laid->finish = check_base;
+	laid->prove = prove_base;
 	laid->context = c;
 	return true;
 }

@@ -28,7 +28,7 @@ struct files_laid {
 	bool has_mtime;
 	int64_t mtime_ns;
 	/* For rebuild_file, or NULL: compares the image's bytes before the log's with the check in the log. */
-	int (*finish)(void *context, int fd, int parent_fd, const char *name, struct im_error *err);
+	int (*prove)(void *context, int fd, const uint8_t *sum, struct im_error *err);
 	void *context;
 };
 /* image_bytes: of the member; has_body: it is no hard link. false: it cannot be had as it was then: it is left as in the image, which a warning will say. */

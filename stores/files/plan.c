@@ -121,7 +121,7 @@ static int plan_file(struct planner *p, const struct files_chunk *chunks, const 
 		.gid = item->meta.gid,
 		.set_owner = item->meta.set_owner,
 		.mtime_ns = files_meta_ns(&item->meta.mtime, &exact),
-		.finish = laid.finish,
+		.prove = laid.prove,
 		.context = laid.context };
 	int rc = r->file(r, &file, &number, err);
 	if (!rc)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Planning a database's restore. A running XOR of page hashes is kept while pages are written, per
- * worker; before the file gets its name it must equal the snapshot's, or what the log makes of that.
+ * Planning a database's restore. The XOR of the hashes of all pages written must in the end equal the
+ * snapshot's, or what the log makes of that.
  * A stale -wal beside the new file would be replayed into it by SQLite, so it is moved aside (never
  * deleted).
  */
@@ -23,14 +23,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_LANES 64
 #define READ_BYTES (1u << 20)
 #define MADE_BYTES (256u << 10) /* pages that only the log has are made in ranges of this size */
-
-struct lane { /* one worker's share of the checksum */
-	_Alignas(64) uint8_t sum[CRYPTO_PAGE_HASH_BYTES];
-	uint64_t bytes;
-};
 
 struct plan {
 	struct dbmanifest m;
@@ -41,8 +35,6 @@ struct plan {
 	struct logoverlay *overlay; /* NULL: the image as it is, or a dry run */
 	atomic_bool doubtful;    /* the log could not be laid over a page */
 	uint8_t *page_key;
-	struct lane lanes[MAX_LANES];
-	atomic_bool ragged; /* a range did not hold whole pages: the file is read again at the end */
 	char *db_path, *journal_path;
 };
 
@@ -68,16 +60,16 @@ static void add_pages(const struct plan *p, uint8_t sum[CRYPTO_PAGE_HASH_BYTES],
 	}
 }
 
-static void on_db_bytes(void *context, unsigned worker, uint64_t offset, const uint8_t *data, size_t len)
+_Static_assert(CRYPTO_PAGE_HASH_BYTES == REBUILD_DIGEST_BYTES, "a range's digest is the XOR of its pages' hashes");
+
+static bool digest_db(void *context, uint64_t offset, const uint8_t *data, size_t len, uint8_t ret[REBUILD_DIGEST_BYTES])
 {
-	struct plan *p = context;
-	IM_CHECK(worker < MAX_LANES);
-	if (offset % p->m.page_size || len % p->m.page_size) {
-		atomic_store(&p->ragged, true);
-		return;
-	}
-	add_pages(p, p->lanes[worker].sum, offset, data, len);
-	p->lanes[worker].bytes += len;
+	const struct plan *p = context;
+	if (offset % p->m.page_size || len % p->m.page_size)
+		return false;
+	memset(ret, 0, REBUILD_DIGEST_BYTES);
+	add_pages(p, ret, offset, data, len);
+	return true;
 }
 
 static int on_db_piece(void *context, unsigned worker, uint64_t offset, const uint8_t **data, size_t len, struct im_error *err)
@@ -145,30 +137,23 @@ static int move_aside(int parent_fd, const char *name, const char *suffix, struc
 	return 0;
 }
 
+static int prove_db(void *context, int fd, const uint8_t *sum, struct im_error *err)
+{
+	struct plan *p = context;
+	uint8_t own[CRYPTO_PAGE_HASH_BYTES] = { 0 };
+	int rc = sum ? 0 : sum_file(p, fd, own, err);
+	if (rc || memcmp(sum ? sum : own, p->checksum, sizeof own) == 0)
+		return rc;
+	return p->overlay ? refuse_log(p, "what was restored does not have the checksum the log arrives at", err) :
+	                    im_fail(err, IM_ECORRUPT, "%s: what was restored does not have the snapshot's checksum", p->m.path);
+}
+
 static int finish_db(void *context, int fd, int parent_fd, const char *final_name, struct im_error *err)
 {
 	struct plan *p = context;
-	uint8_t sum[CRYPTO_PAGE_HASH_BYTES] = { 0 };
-	uint64_t bytes = 0;
-	(void)final_name; /* may be a temporary one: what lies beside the database is named after it */
-	for (unsigned i = 0; i < MAX_LANES; i++) {
-		bytes += p->lanes[i].bytes;
-		for (unsigned k = 0; k < sizeof sum; k++)
-			sum[k] ^= p->lanes[i].sum[k];
-	}
-	int rc = 0;
-	if (atomic_load(&p->ragged) || bytes != p->file_bytes) {
-		memset(sum, 0, sizeof sum);
-		rc = sum_file(p, fd, sum, err);
-	}
-	bool differs = rc == 0 && memcmp(sum, p->checksum, sizeof sum) != 0;
-	if (differs && p->overlay)
-		rc = refuse_log(p, "what was restored does not have the checksum the log arrives at", err);
-	else if (differs)
-		rc = im_fail(err, IM_ECORRUPT, "%s: what was restored does not have the snapshot's checksum", p->m.path);
+	(void)fd, (void)final_name; /* it may be a temporary one: what lies beside the database is named after the database */
 	const char *name = strrchr(p->m.path, '/') + 1;
-	if (rc == 0)
-		rc = move_aside(parent_fd, name, "-wal", err);
+	int rc = move_aside(parent_fd, name, "-wal", err);
 	if (rc == 0)
 		rc = move_aside(parent_fd, name, "-shm", err);
 	if (rc == 0 && !p->m.journal_count)
@@ -246,7 +231,7 @@ static int plan_leaf(struct rebuild *r, struct plan *p, uint32_t leaf, uint32_t 
 
 static int plan_db(struct rebuild *r, struct plan *p, struct im_error *err)
 {
-	struct rebuild_file file = { .path = p->db_path, .size_bytes = p->file_bytes, .on_bytes = on_db_bytes,
+	struct rebuild_file file = { .path = p->db_path, .size_bytes = p->file_bytes, .digest = digest_db, .prove = prove_db,
 		.transform = r->log && r->log->body_count ? on_db_piece : NULL, .finish = finish_db, .context = p };
 	uint32_t number;
 	set_owner(&p->m, &file);
@@ -305,10 +290,9 @@ static int prepare(struct rebuild *r, struct plan *p, struct im_error *err)
 
 int sqlite_rebuild_plan(struct rebuild *r, struct im_error *err)
 {
-	struct plan *p = aligned_alloc(64, (sizeof *p + 63) / 64 * 64);
+	struct plan *p = calloc(1, sizeof *p);
 	if (!p)
 		return im_fail(err, IM_ENOMEM, "out of memory");
-	memset(p, 0, sizeof *p);
 	int rc = prepare(r, p, err);
 	bool wanted = rc == 0 && dbmanifest_wanted(&p->m, r->path_filter);
 	r->log_taken = r->log != NULL;

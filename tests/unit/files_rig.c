@@ -204,7 +204,7 @@ static void complete_files(struct files_rig *r)
 		struct rig_file *f = &r->files[i];
 		int64_t ns = f->meta.mtime_ns, s = ns / 1000000000 - (ns % 1000000000 < 0);
 		struct im_error why = { 0 };
-		if (f->meta.finish && f->meta.finish(f->meta.context, f->fd, -1, f->meta.path, &why))
+		if (f->meta.prove && f->meta.prove(f->meta.context, f->fd, NULL, &why))
 			append_line(r->damage, sizeof r->damage, why.text);
 		struct timespec t = { .tv_sec = s, .tv_nsec = ns - s * 1000000000 };
 		if (f->meta.set_owner)
@@ -252,7 +252,8 @@ int files_rig_restore_with(struct files_rig *r, const char *path_filter, char *r
 	if (!rc && between)
 		between(context, root_fd);
 	if (!rc)
-		rc = files_finish(&r->rebuild, false, err);
+		rc = files_complete(&r->rebuild, err);
+	files_finish(&r->rebuild, rc != 0, NULL);
 	fetcher_free(fetcher);
 	return rc;
 }

@@ -160,8 +160,6 @@ static int on_piece(struct rebuild *b, uint32_t file, uint64_t file_offset, uint
 	if (rc)
 		return rc;
 	assert_true(bytes.len >= (size_t)skip + len && file_offset + len <= f->meta.size_bytes);
-	if (f->meta.on_bytes)
-		f->meta.on_bytes(f->meta.context, 0, file_offset, bytes.data + skip, len);
 	return im_pwrite_full(f->fd, bytes.data + skip, len, file_offset, err, "test");
 }
 
@@ -176,6 +174,8 @@ static int finish_files(struct sqlite_rig *r, int rc, struct im_error *err)
 	auto_close int parent_fd = open(r->target, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	for (size_t i = 0; i < r->file_count; i++) {
 		struct rig_file *f = &r->files[i];
+		if (rc == 0 && f->meta.prove)
+			rc = f->meta.prove(f->meta.context, f->fd, NULL, err);
 		if (rc == 0 && f->meta.finish) {
 			char *slash = strrchr(f->path, '/');
 			*slash = 0;
