@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 
 static const enum option_id options[] = { OPTION_AT, OPTION_STORE, OPTION_PATH, OPTION_TO, OPTION_OVERWRITE, OPTION_EXEC,
-	OPTION_DRY_RUN, OPTION_CHECK, OPTION_RTO, OPTION_END };
+	OPTION_INSTANT, OPTION_DETACH, OPTION_DRY_RUN, OPTION_CHECK, OPTION_RTO, OPTION_END };
 
 static const char help[] =
     "imvault restore: rebuild a node from the vault, and time it.\n"
@@ -31,6 +31,8 @@ static const char help[] =
     "  --to DIR      below DIR instead of at the original paths\n"
     "  --overwrite   move aside what is in the way (nothing is ever deleted)\n"
     "  --exec CMD    start the service; its success is \"service ready\"\n"
+    "  --instant     start it at once: what it needs comes first, the rest meanwhile\n"
+    "  --detach      with --instant: return when the service is ready\n"
     "  --dry-run     the plan and a forecast; writes nothing\n"
     "  --check HOW   quick (default), full or none: the check of what was rebuilt\n"
     "  --rto TIME    the recovery target to judge by, such as 10m\n"
@@ -315,6 +317,24 @@ static void say(const struct cli *cli, const struct restore_result *r, int rc)
 	say_verdict(cli, r, rc);
 }
 
+static const struct {
+	const char *name;
+	enum restore_mode mode;
+} modes[] = { { "", RESTORE_INSTANT }, { "auto", RESTORE_INSTANT }, { "blocks", RESTORE_BLOCKS }, { "files", RESTORE_FILES }, { "ordered", RESTORE_ORDINARY } };
+
+static int mode_of(const struct options *o, enum restore_mode *ret, struct im_error *err)
+{
+	*ret = RESTORE_ORDINARY;
+	for (size_t i = 0; o->instant && i < sizeof modes / sizeof modes[0]; i++)
+		if (strcmp(o->instant, modes[i].name) == 0) {
+			*ret = modes[i].mode;
+			return 0;
+		}
+	if (o->instant)
+		return im_fail(err, IM_EUSAGE, "restore: --instant=%s is unknown; there are auto, blocks, files and ordered", o->instant);
+	return o->detach ? im_fail(err, IM_EUSAGE, "restore: --detach needs --instant") : 0;
+}
+
 static int check_options(const struct options *o, struct im_error *err)
 {
 	if (o->check && strcmp(o->check, "quick") != 0 && strcmp(o->check, "full") != 0 && strcmp(o->check, "none") != 0)
@@ -329,14 +349,17 @@ static int run(struct cli *cli, struct im_error *err)
 	const struct options *o = &cli->options;
 	const struct restore_events events = { .phase = progress_on_phase, .planned = on_planned, .progress = progress_on_bytes, .warn = on_warn, .context = cli };
 	struct restore_result result;
+	enum restore_mode mode;
 	int rc = check_options(o, err);
+	if (rc == 0)
+		rc = mode_of(o, &mode, err);
 	if (rc == 0)
 		rc = session_open(cli, SESSION_RESTORE_KEY, err);
 	if (rc)
 		return rc;
 	const struct restore_request request = {
 		.vault = cli->vault, .node = session_node(cli), .at = o->at, .stores = (const char *const *)o->stores,
-		.path = o->path, .to = o->to, .overwrite = o->overwrite, .exec_command = o->exec, .dry_run = o->dry_run,
+		.path = o->path, .to = o->to, .overwrite = o->overwrite, .exec_command = o->exec, .dry_run = o->dry_run, .mode = mode, .detach = o->detach,
 		.check_level = o->check, .rto_ms = o->rto_ms, .start_us = cli->start_us, .opened_us = cli->opened_us, .events = &events,
 	};
 	/* The snapshot's own target is not known yet; counting down needs --rto or a configuration. */

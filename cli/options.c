@@ -44,6 +44,8 @@ static const struct {
 	[OPTION_NAME] = { "name", required_argument, 0 },
 	[OPTION_OUT] = { "out", required_argument, 0 },
 	[OPTION_ONCE] = { "once", no_argument, 0 },
+	[OPTION_INSTANT] = { "instant", optional_argument, 0 },
+	[OPTION_DETACH] = { "detach", no_argument, 0 },
 	[OPTION_NEW_PASSPHRASE_FILE] = { "new-passphrase-file", required_argument, 0 },
 };
 
@@ -119,6 +121,7 @@ static bool *flag_field(struct options *o, enum option_id id)
 	case OPTION_OVERWRITE: return &o->overwrite;
 	case OPTION_DRY_RUN: return &o->dry_run;
 	case OPTION_ONCE: return &o->once;
+	case OPTION_DETACH: return &o->detach;
 	default: return NULL;
 	}
 }
@@ -158,6 +161,10 @@ static int set_option(struct options *o, enum option_id id, const char *value, s
 		return im_fail(err, IM_EUSAGE, "--%s is given twice", table[id].name);
 	if (text) {
 		*text = value;
+		return 0;
+	}
+	if (id == OPTION_INSTANT) {
+		o->instant = value ? value : "";
 		return 0;
 	}
 	if (id == OPTION_STORE)

@@ -33,11 +33,33 @@ static void beside_clear(struct beside_list *l)
 	free(l->paths);
 }
 
+/* Databases are single files; what a files store is shows when it is planned. */
+static bool is_folder(const struct restore_pick *p)
+{
+	return !json_object_get(p->manifest, "file_bytes");
+}
+
+/* A file cannot be shown before it is there without its folder. */
+static int add_folder_of(struct restore_job *job, const struct restore_pick *p, struct im_error *err)
+{
+	const char *slash = strrchr(p->unit_path, '/');
+	auto_free char *folder = strndup(p->unit_path, (size_t)(slash - p->unit_path));
+	if (!folder)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	if (*folder)
+		return target_add_folder(job->target, folder, err);
+	job->declined = true;
+	return im_fail(err, IM_EUSAGE, "%s lies in the root folder, which cannot change places with a restored one", p->unit_path);
+}
+
 /* Where each store goes, and is the place free? */
 int restore_aim(struct restore_job *job, struct im_error *err)
 {
 	const struct restore_request *q = job->request;
+	bool instant = q->mode != RESTORE_ORDINARY && !q->dry_run && !job->ordinary;
 	int rc = target_new(q->to, q->overwrite || q->dry_run, &job->target, err);
+	if (rc == 0 && instant)
+		target_set_instant(job->target);
 	for (size_t i = 0; i < job->pick_count && rc == 0; i++) {
 		struct restore_pick *p = &job->picks[i];
 		const struct store_ops *ops = store_find(p->type);
@@ -53,6 +75,8 @@ int restore_aim(struct restore_job *job, struct im_error *err)
 			return im_fail(err, IM_ENOMEM, "out of memory");
 		rc = target_add(job->target, p->unit_path, (const char *const *)beside.paths,
 		    beside.count, &p->unit, err);
+		if (rc == 0 && instant && !is_folder(p))
+			rc = add_folder_of(job, p, err);
 		if (rc)
 			im_error_context(err, "store %s", p->name);
 	}

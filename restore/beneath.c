@@ -95,6 +95,13 @@ int beneath_deepest(int root_fd, const char *path, bool follow, int *ret_fd, str
 	return walk(root_fd, path, follow, false, true, ret_fd, NULL, err);
 }
 
+static bool is_mount(int fd)
+{
+	struct statx st;
+	return statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &st) == 0 &&
+	    (st.stx_attributes & STATX_ATTR_MOUNT_ROOT);
+}
+
 static int remove_tree(
     int dir_fd, const char *name, const char *keep, unsigned depth, struct im_error *err)
 {
@@ -111,6 +118,10 @@ static int remove_tree(
 		return errno == ENOENT ?
 		    0 :
 		    im_fail_errno(err, IM_EIO, errno, "cannot remove %s", name);
+	if (is_mount(fd)) { /* what lies there is not part of the folder, and may be in use */
+		close(fd);
+		return im_fail(err, IM_EUSAGE, "cannot remove %s: something is mounted there", name);
+	}
 	fchmod(fd, 0700);
 	IM_CLEANUP(im_auto_closedir) DIR *dir = fdopendir(fd);
 	if (!dir) {

@@ -29,6 +29,7 @@ struct built_file {
 	bool set_owner;
 	bool dropped; /* another store brings it, or its store failed */
 	bool done;
+	uint32_t lazy; /* its content comes later: number of the content + 1; else 0 */
 	_Atomic bool damaged;
 	_Atomic uint32_t pending; /* pieces not yet written in this window */
 	uint64_t lost_bytes, lost_first;

@@ -29,6 +29,8 @@ int engine_new(const struct engine_options *options, struct engine **ret, struct
 	int rc = keyring_id_key(options->vault->keyring, "imvault chunk v1", e->chunk_key, err);
 	if (rc == 0 && !options->dry_run)
 		rc = writer_new(&e->writer, err);
+	if (rc == 0 && options->lazy_bytes)
+		rc = engine_lazy_init(e, err);
 	if (rc) {
 		engine_free(e);
 		return rc;
@@ -42,6 +44,7 @@ void engine_free(struct engine *e)
 	if (!e)
 		return;
 	writer_free(e->writer);
+	content_free(e->content);
 	for (size_t i = 0; i < e->store_count; i++) {
 		struct engine_store *s = e->stores[i];
 		for (size_t j = 0; j < s->damaged_map_count; j++)
@@ -182,7 +185,7 @@ int engine_complete(struct engine *e, struct im_error *err)
 {
 	for (size_t i = 0; i < e->built.count; i++) {
 		struct built_file *f = built_at(&e->built, i);
-		if (f->done || f->dropped)
+		if (f->done || f->dropped || f->lazy)
 			continue;
 		auto_close int fd = -1;
 		int rc = im_interrupt_check(err);

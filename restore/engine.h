@@ -22,6 +22,8 @@ struct engine_options {
 	struct target *target;   /* for target_is_covered; NULL for a dry run */
 	bool dry_run;            /* count, fetch nothing */
 	bool check_ids;          /* compare chunks with their ids */
+	uint64_t lazy_bytes;     /* the content of larger files comes later (engine_content); 0: everything is fetched */
+	uint32_t lazy_max;       /* not more of them than this */
 	uint64_t total_bytes;    /* for progress; 0: unknown */
 	/* Once, before anything is fetched; not in a dry run. all: everything is planned, so the
 	 * figures are final. */
@@ -48,6 +50,16 @@ int engine_add(struct engine *e, const struct snapshot *snapshot, json_t *manife
 int engine_plan(struct engine *e, size_t store, struct im_error *err);
 /* Fetches and writes everything still due. */
 int engine_fetch(struct engine *e, struct im_error *err);
+/* What was not fetched; borrowed. NULL unless lazy_bytes was given. */
+struct content;
+const struct content *engine_content(const struct engine *e);
+/* Makes the files whose content comes later, empty but with their metadata; fds[number of the content], open for reading and
+ * writing, the caller's. After the last plan, before dress. A last page that is not full is filled at once: a server that appends
+ * to it announces another place. */
+int engine_make_lazy(struct engine *e, int *fds, struct im_error *err);
+/* Ends the threads that write; nothing more can be fetched. */
+void engine_stop_writing(struct engine *e);
+
 /* Gives every file its size, owner, mode and time; calls files' finish. A finish that finds damage
  * harms its file only. */
 int engine_complete(struct engine *e, struct im_error *err);

@@ -30,7 +30,7 @@ static int declare_file(
 	f->dropped = e->options.target && target_is_covered(e->options.target, s->unit, file->path);
 	f->set_owner = f->set_owner && e->is_root;
 	s->files += !f->dropped;
-	return 0;
+	return engine_lazy_file(e, f, file->at_once, err);
 }
 
 static int grow_pieces(struct engine *e, struct im_error *err)
@@ -103,6 +103,18 @@ static int add_piece(struct engine_store *s, struct built_file *f, const struct 
     enum entry_type type, const struct im_ref *ref, const uint8_t id[32], struct im_error *err)
 {
 	struct engine *e = s->engine;
+	const struct pack_info *pack = snapshot_pack(s->rebuild.snapshot, ref->pack);
+	struct im_ref where = *ref;
+	where.pack = s->base + (uint32_t)(pack - s->rebuild.snapshot->packs);
+	if (!e->pack_seen[where.pack]) {
+		e->pack_seen[where.pack] = 1;
+		e->stats.packs++;
+	}
+	if (f->lazy) {
+		count_range(s, f, p->offset, p->len);
+		e->stats.read_bytes_planned += ref->stored;
+		return content_piece(e->content, f->lazy - 1, p->offset, p->len, type, &where, p->skip, e->options.check_ids ? id : NULL, err);
+	}
 	int rc = e->piece_count == e->piece_cap ? grow_pieces(e, err) : 0;
 	struct engine_piece *mine = rc ? NULL : &e->pieces[e->piece_count];
 	if (mine)
@@ -111,14 +123,7 @@ static int add_piece(struct engine_store *s, struct built_file *f, const struct 
 		rc = keep_id(e, id, &mine->id, err);
 	if (rc)
 		return rc;
-	const struct pack_info *pack = snapshot_pack(s->rebuild.snapshot, ref->pack);
-	struct fetch_item *item = &e->items[e->piece_count];
-	*item = (struct fetch_item){ .ref = *ref, .tag = e->piece_count, .type = (uint8_t)type };
-	item->ref.pack = s->base + (uint32_t)(pack - s->rebuild.snapshot->packs);
-	if (!e->pack_seen[item->ref.pack]) {
-		e->pack_seen[item->ref.pack] = 1;
-		e->stats.packs++;
-	}
+	e->items[e->piece_count] = (struct fetch_item){ .ref = where, .tag = e->piece_count, .type = (uint8_t)type };
 	e->piece_count++;
 	count_range(s, f, p->offset, p->len);
 	f->pending++;
@@ -157,6 +162,10 @@ static int declare_made(struct rebuild *r, uint32_t file, uint64_t file_offset, 
 	if (rc || !f)
 		return rc;
 	IM_CHECK(f->transform);
+	if (f->lazy) {
+		count_range(s, f, file_offset, len);
+		return content_made(e->content, f->lazy - 1, file_offset, len, err);
+	}
 	if (e->made_count == e->made_cap) {
 		size_t cap = e->made_cap ? 2 * e->made_cap : 256;
 		struct engine_made *grown = realloc(e->made, cap * sizeof *grown);
@@ -181,6 +190,7 @@ static int write_now(struct rebuild *r, uint32_t file, uint64_t file_offset, con
 	int rc = check_range(s, file, file_offset, len, &f, err);
 	if (rc || !f)
 		return rc;
+	IM_CHECK(!f->lazy);
 	count_range(s, f, file_offset, len);
 	if (e->options.dry_run)
 		return 0;

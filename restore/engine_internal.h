@@ -7,6 +7,7 @@
 
 #include "restore/built.h"
 #include "restore/engine.h"
+#include "restore/instant/content.h"
 
 enum { ENGINE_FEW_FILES = 256 }; /* up to this many files and folders are fsynced one by one */
 
@@ -46,6 +47,7 @@ struct engine {
 	size_t store_count;
 	struct built built;
 	struct writer *writer;
+	struct content *content; /* NULL: all is fetched */
 	uint8_t chunk_key[32];
 	struct fetch_item *items;
 	struct engine_piece *pieces;
@@ -74,12 +76,17 @@ void engine_declare_init(struct rebuild *r);
 int engine_make_due(struct engine *e, unsigned worker, uint64_t stretch, struct im_error *err);
 void engine_made_begin(struct engine *e); /* before a window is fetched */
 int engine_made_rest(struct engine *e, struct im_error *err); /* after it: the rest, on all CPUs */
+/* engine_lazy.c */
+int engine_lazy_init(struct engine *e, struct im_error *err);
+int engine_lazy_file(struct engine *e, struct built_file *f, bool at_once, struct im_error *err);
 /* engine_window.c: which stretch of which large file; 0 for all small ones. */
 uint64_t engine_stretch(const struct engine *e, uint32_t file, uint64_t offset);
 /* Bytes of a file (data NULL: to be made) through its transform and check to the writer; p->skip
  * is taken off already. */
 int engine_put(struct engine *e, unsigned worker, const struct engine_piece *p, const uint8_t *data,
     struct im_error *err);
+/* engine_window.c: a pack by the engine's number; context: the engine. */
+const struct pack_info *engine_pack(void *context, uint32_t number);
 /* engine_window.c: fetches (in a dry run: counts) what was declared since the last window. */
 int engine_window(struct engine *e, struct im_error *err);
 

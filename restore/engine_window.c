@@ -12,7 +12,7 @@
 
 enum { PROGRESS_BYTES = 4 << 20, SAMPLE_BYTES = 8 << 20, STRETCH_BYTES = 32 << 20 };
 
-static const struct pack_info *pack_of(void *context, uint32_t number)
+const struct pack_info *engine_pack(void *context, uint32_t number)
 {
 	struct engine *e = context;
 	for (size_t i = 0; i < e->store_count; i++) {
@@ -196,7 +196,7 @@ static int fetch_window(struct engine *e, struct im_error *err)
 	 * must fill up before it runs out of them. Within a stretch reads stay sequential. */
 	if (e->piece_count)
 		qsort_r(e->items, e->piece_count, sizeof *e->items, compare_stretches, e);
-	struct fetch_plan plan = { .items = e->items, .count = e->piece_count, .keep_order = true, .pack_of = pack_of,
+	struct fetch_plan plan = { .items = e->items, .count = e->piece_count, .keep_order = true, .pack_of = engine_pack,
 		.sink = sink, .damage = on_damage, .context = e };
 	struct fetch_stats stats = { 0 };
 	struct im_error fetching = { 0 }, writing = { 0 };
@@ -252,7 +252,7 @@ static int drop_sample_damage(void *context, const struct fetch_item *items, siz
 int engine_sample(
     struct engine *e, double *ret_plain_rate, double *ret_read_rate, struct im_error *err)
 {
-	struct fetch_plan plan = { .items = e->sample, .count = e->sample_count, .pack_of = pack_of,
+	struct fetch_plan plan = { .items = e->sample, .count = e->sample_count, .pack_of = engine_pack,
 		.sink = drop_sample, .damage = drop_sample_damage, .context = e };
 	struct fetch_stats stats = { 0 };
 	int64_t start = im_monotonic_us();

@@ -39,6 +39,8 @@ struct restore_job {
 	struct target *target;
 	struct engine *engine;
 	struct store_events store_events;
+	bool ordinary;              /* whatever was asked for */
+	bool declined;              /* an instant restore cannot be done here; nothing was changed */
 	int64_t start_us, start_wall_ms;
 	uint64_t total_bytes; /* of the whole stores, as the snapshot says */
 	struct im_error first; /* what failed first */
@@ -61,6 +63,10 @@ int restore_rethink(struct restore_job *job, size_t pick, bool *ret_again, struc
 int restore_aim(struct restore_job *job, struct im_error *err);
 int restore_check_space(struct restore_job *job, bool planned, struct im_error *err);
 
+/* restore.c: the plan of each store, and all that is fetched at once. */
+int restore_plan(struct restore_job *job, struct im_error *err);
+int restore_fetch(struct restore_job *job, struct im_error *err);
+
 /* check.c: a difference is noted and the run goes on. */
 int restore_check(struct restore_job *job, struct im_error *err);
 
@@ -79,8 +85,15 @@ void restore_row(struct restore_job *job, size_t pick, const char *status, const
 void restore_report_damage(struct restore_job *job, size_t pick);
 void restore_forecast(struct restore_job *job);
 
+struct start_options {
+	const char *command, *target;
+	int inherit_fd;      /* -1: none. The service gets it under a number it does not use itself */
+	uint64_t files_soft; /* with inherit_fd: the limit of open files it shall have */
+	void (*tick)(void *context); /* while it runs, some 50 times a second; may be NULL */
+	void *context;
+};
 /* start.c: runs the command; *ret_status is its wait status. IM_EFAIL with the end of its output if
  * it fails. */
-int restore_start(const char *command, const char *target, int *ret_status, struct im_error *err);
+int restore_start(const struct start_options *options, int *ret_status, struct im_error *err);
 
 #endif

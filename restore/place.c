@@ -172,14 +172,11 @@ static void copy_attributes(int from_fd, int to_fd)
 	}
 }
 
-int place_put_children(int from_fd, int to_fd, struct im_error *err)
+int place_copy_metadata(int from_fd, int to_fd, struct im_error *err)
 {
 	struct stat st;
 	if (fstat(from_fd, &st))
-		return im_fail_errno(err, IM_EIO, errno, "cannot stat a restored folder");
-	int rc = each_child(from_fd, NULL, move_child, &to_fd, err);
-	if (rc)
-		return rc;
+		return im_fail_errno(err, IM_EIO, errno, "cannot stat a folder");
 	if (fchown(to_fd, st.st_uid, st.st_gid) && errno != EPERM)
 		return im_fail_errno(
 		    err, IM_EIO, errno, "cannot set the owner of a restored folder");
@@ -189,4 +186,19 @@ int place_put_children(int from_fd, int to_fd, struct im_error *err)
 		return im_fail_errno(
 		    err, IM_EIO, errno, "cannot set the mode of a restored folder");
 	return 0;
+}
+
+int place_put_children(int from_fd, int to_fd, struct im_error *err)
+{
+	struct stat st;
+	if (fstat(from_fd, &st))
+		return im_fail_errno(err, IM_EIO, errno, "cannot stat a restored folder");
+	int rc = each_child(from_fd, NULL, move_child, &to_fd, err);
+	if (rc)
+		return rc;
+	struct timespec times[2] = { st.st_atim, st.st_mtim }; /* moving changed them */
+	rc = place_copy_metadata(from_fd, to_fd, err);
+	if (rc == 0 && futimens(to_fd, times))
+		rc = im_fail_errno(err, IM_EIO, errno, "cannot set the time of a restored folder");
+	return rc;
 }

@@ -28,6 +28,8 @@ int place_move_children_aside(
 /* A name in a mount point that is never moved: lost+found, or what an earlier restore moved aside.
  */
 bool place_is_stranger(const char *name);
+/* Owner, mode, times and attributes of a folder. */
+int place_copy_metadata(int from_fd, int to_fd, struct im_error *err);
 /* from → to; to must be free, or empty. */
 int place_put(int from_fd, const char *from, int to_fd, const char *to, struct im_error *err);
 /* Moves every child of from_fd into to_fd, and gives to_fd the owner, mode, times and attributes of

@@ -10,11 +10,17 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/interrupt.h"
+#include "restore/instant/instant.h"
 #include "restore/internal.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+
+static bool is_instant(const struct restore_job *job)
+{
+	return job->request->mode != RESTORE_ORDINARY && !job->request->dry_run && !job->ordinary;
+}
 
 static void take_figures(struct restore_job *job)
 {
@@ -70,6 +76,8 @@ static int make_engine(struct restore_job *job, struct im_error *err)
 		.target = q->dry_run ? NULL : job->target,
 		.dry_run = q->dry_run,
 		.check_ids = true,
+		.lazy_bytes = is_instant(job) ? INSTANT_EAGER_BYTES : 0,
+		.lazy_max = instant_files_max(),
 		.first_window = tell_planned,
 		.context = job };
 	for (size_t i = 0; i < job->pick_count; i++) {
@@ -142,7 +150,7 @@ static int plan_store(struct restore_job *job, size_t i, struct im_error *err)
 	return rc ? im_fail(err, rc, "store %s: %s", p->name, why.text) : 0;
 }
 
-static int plan(struct restore_job *job, struct im_error *err)
+int restore_plan(struct restore_job *job, struct im_error *err)
 {
 	struct engine_stats stats;
 	restore_phase_begin(job, "plan");
@@ -162,7 +170,7 @@ static int plan(struct restore_job *job, struct im_error *err)
 	return rc;
 }
 
-static int fetch(struct restore_job *job, struct im_error *err)
+int restore_fetch(struct restore_job *job, struct im_error *err)
 {
 	struct engine_stats stats;
 	int rc = restore_check_space(job, true, err);
@@ -296,8 +304,10 @@ static int start_service(struct restore_job *job, struct im_error *err)
 	restore_phase_begin(job, "start");
 	int64_t start = im_monotonic_us();
 	auto_free char *target = target_place(job->target, "");
-	int rc = restore_start(
-	    q->exec_command, target && *target ? target : "/", &r->exec_status, err);
+	const struct start_options options = { .command = q->exec_command,
+		.target = target && *target ? target : "/",
+		.inherit_fd = -1 };
+	int rc = restore_start(&options, &r->exec_status, err);
 	restore_phase_add(job, "start", im_monotonic_us() - start, 0);
 	if (rc == 0)
 		r->service_ready_ms = elapsed_ms(job);
@@ -341,7 +351,7 @@ static void take_obstacle(void *context, size_t unit, const char *path)
 /* The plan of a dry run: as the restore's own, without a stage. */
 static int plan_only(struct restore_job *job, struct im_error *err)
 {
-	int rc = plan(job, err);
+	int rc = restore_plan(job, err);
 	if (rc == 0)
 		rc = engine_fetch(job->engine, err); /* counts only */
 	if (rc)
@@ -369,9 +379,9 @@ static int rebuild(struct restore_job *job, struct im_error *err)
 {
 	int rc = target_begin(job->target, err);
 	if (rc == 0)
-		rc = plan(job, err);
+		rc = restore_plan(job, err);
 	if (rc == 0)
-		rc = fetch(job, err);
+		rc = restore_fetch(job, err);
 	if (rc == 0)
 		rc = finish(job, err);
 	take_figures(job);
@@ -406,7 +416,13 @@ static int run(struct restore_job *job, struct im_error *err)
 	job->result->phases[0].ms += (im_monotonic_us() - start) / 1000;
 	if (rc)
 		return rc;
-	return q->dry_run ? plan_only(job, err) : rebuild(job, err);
+	if (q->dry_run)
+		return plan_only(job, err);
+	if (!is_instant(job))
+		return rebuild(job, err);
+	rc = instant_run(job, err);
+	take_figures(job);
+	return rc ? rc : judge(job, err);
 }
 
 static void pick_clear(struct restore_pick *p)
@@ -434,17 +450,36 @@ static void job_clear(struct restore_job *job, int rc)
 	history_clear(&job->history);
 }
 
+static int run_once(const struct restore_request *request, bool ordinary, struct restore_result *ret, bool *ret_declined, struct im_error *err)
+{
+	struct restore_job job = { .request = request, .result = ret, .ordinary = ordinary, .start_wall_ms = im_now_ms(),
+		.start_us = request->start_us ? request->start_us : im_monotonic_us() };
+	ret->mode = "ordinary";
+	int rc = run(&job, err);
+	job_clear(&job, rc);
+	*ret_declined = job.declined;
+	return rc;
+}
+
+static void result_begin(struct restore_result *r)
+{
+	*r = (struct restore_result){ .service_ready_ms = -1, .data_complete_ms = -1, .exec_status = -1 };
+}
+
 int restore_run(
     const struct restore_request *request, struct restore_result *ret, struct im_error *err)
 {
-	*ret = (struct restore_result){
-		.service_ready_ms = -1, .data_complete_ms = -1, .exec_status = -1
-	};
-	struct restore_job job = { .request = request, .result = ret, .start_wall_ms = im_now_ms(),
-		.start_us = request->start_us ? request->start_us : im_monotonic_us() };
-	int rc = run(&job, err);
-	job_clear(&job, rc);
-	return rc;
+	bool declined;
+	struct im_error why = { 0 };
+	result_begin(ret);
+	int rc = run_once(request, false, ret, &declined, &why);
+	if (!rc || !declined || request->mode != RESTORE_INSTANT)
+		return rc ? im_fail(err, rc, "%s", why.text) : 0;
+	restore_result_clear(ret);
+	result_begin(ret);
+	struct restore_job note = { .request = request, .result = ret };
+	restore_warn(&note, "an instant restore is not possible here, so this is an ordinary one: %s", why.text);
+	return run_once(request, true, ret, &declined, err);
 }
 
 void restore_result_clear(struct restore_result *r)
@@ -466,6 +501,7 @@ void restore_result_clear(struct restore_result *r)
 		free(r->damaged[i].path);
 		free(r->damaged[i].text);
 	}
+	free(r->instant.alias);
 	free(r->stores);
 	free(r->warnings);
 	free(r->damaged);

@@ -26,6 +26,14 @@ struct restore_events { /* each may be NULL; progress comes from any thread */
 	void *context;
 };
 
+/* RESTORE_INSTANT takes the best of these that works here, and says which. */
+enum restore_mode {
+	RESTORE_ORDINARY, /* everything is back before the service starts */
+	RESTORE_INSTANT,
+	RESTORE_BLOCKS,   /* the service works at once; what it touches comes first, block by block */
+	RESTORE_FILES,    /* ... file by file, when they are opened */
+};
+
 struct restore_request {
 	struct vault *vault;      /* opened with a restore key */
 	const char *node;         /* NULL: the vault's only node */
@@ -38,6 +46,8 @@ struct restore_request {
 	bool overwrite;           /* move aside what is in the way */
 	const char *exec_command; /* run by /bin/sh -c with IMVAULT_TARGET set; its success is
 				     "service ready" */
+	enum restore_mode mode;
+	bool detach;  /* instant: return when the service is ready; the rest goes on in the background */
 	bool dry_run; /* plan and forecast only; writes nothing, and what is in the way is told, not
 			 refused */
 	const char *check_level;  /* NULL: "quick"; "full", "none" */
@@ -80,6 +90,13 @@ struct restore_damage {
 	char *text;
 };
 
+struct restore_instant {
+	uint64_t events, demand_bytes; /* accesses that were looked at; bytes they needed */
+	int64_t longest_wait_ms;
+	uint32_t worker_starts, keeper_starts; /* 1 each if nothing died */
+	char *alias;  /* a path that is the live folder too, until the service's next start; or NULL */
+};
+
 struct restore_result {
 	char *node;
 	char *snapshot;   /* "SSSSSSSS-HHHHHHHHHHHHHHHH": the newest one used */
@@ -91,8 +108,10 @@ struct restore_result {
 	bool rto_met;
 	uint64_t bytes_to_read, bytes_to_write, bytes_read, bytes_written, files, packs;
 	int64_t forecast_p50_ms, forecast_p95_ms; /* dry run: estimates; 0: none */
+	const char *mode;           /* "ordinary", "blocks", "files" */
+	struct restore_instant instant;
 	int exec_status;            /* wait status of exec_command's shell, -1: not run */
-	struct restore_phase phases[12];
+	struct restore_phase phases[16];
 	size_t phase_count;
 	struct restore_store *stores;
 	size_t store_count;

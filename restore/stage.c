@@ -25,19 +25,19 @@ static const char marker_name[] = "marker";
 static const char marker_text[] =
     "imvault restore in progress; safe to remove when no restore runs\n";
 
-char *stage_name(char *ret, const char *name)
+char *stage_name(char *ret, const char *name, const char *suffix)
 {
-	size_t room = NAME_MAX - strlen(TARGET_PARTIAL_SUFFIX) - 1;
+	size_t room = NAME_MAX - strlen(suffix) - 1;
 	if (!name)
-		return strcpy(ret, TARGET_PARTIAL_SUFFIX);
+		return strcpy(ret, suffix);
 	if (strlen(name) <= room) {
-		sprintf(ret, ".%s%s", name, TARGET_PARTIAL_SUFFIX);
+		sprintf(ret, ".%s%s", name, suffix);
 		return ret;
 	}
 	uint32_t h = 2166136261u; /* FNV-1a: keeps shortened names apart */
 	for (const char *p = name; *p; p++)
 		h = (h ^ (uint8_t)*p) * 16777619u;
-	sprintf(ret, ".%.*s-%08x%s", (int)room - 9, name, h, TARGET_PARTIAL_SUFFIX);
+	sprintf(ret, ".%.*s-%08x%s", (int)room - 9, name, h, suffix);
 	return ret;
 }
 

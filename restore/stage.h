@@ -18,7 +18,7 @@ int stage_open(
     struct stage *s, int parent_fd, const char *name, const char *where, struct im_error *err);
 void stage_close(struct stage *s); /* the folder stays */
 int stage_remove(struct stage *s, struct im_error *err);
-/* ".NAME.imvault-partial"; NULL: ".imvault-partial". ret has NAME_MAX + 1 bytes. */
-char *stage_name(char *ret, const char *name);
+/* "." NAME SUFFIX, shortened to fit; NULL: SUFFIX alone. ret has NAME_MAX + 1 bytes. */
+char *stage_name(char *ret, const char *name, const char *suffix);
 
 #endif

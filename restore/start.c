@@ -53,11 +53,19 @@ static char **environment(char *target)
 	return all;
 }
 
-static int spawn(const char *command, const char *target, int out, pid_t *ret, struct im_error *err)
+/* A number that a service which closes all it might have open does not think of, but that costs little. */
+static int inherited_number(const struct start_options *o)
 {
-	auto_free char *variable = im_format("IMVAULT_TARGET=%s", target);
+	return o->files_soft > 3 && o->files_soft <= 65536 ? (int)o->files_soft : 1024;
+}
+
+static int spawn(const struct start_options *o, int out, pid_t *ret, struct im_error *err)
+{
+	auto_free char *variable = im_format("IMVAULT_TARGET=%s", o->target);
 	auto_free char **env = variable ? environment(variable) : NULL;
-	if (!env)
+	auto_free char *command = o->inherit_fd < 0 ? strdup(o->command) :
+	    im_format("ulimit -S -n %llu\n%s", (unsigned long long)o->files_soft, o->command);
+	if (!env || !command)
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
@@ -69,19 +77,25 @@ static int spawn(const char *command, const char *target, int out, pid_t *ret, s
 	posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
 	posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
 	posix_spawn_file_actions_adddup2(&files, out, STDERR_FILENO);
-	posix_spawn_file_actions_addclosefrom_np(&files, 3);
+	if (o->inherit_fd >= 0)
+		posix_spawn_file_actions_adddup2(&files, o->inherit_fd, 3);
+	posix_spawn_file_actions_addclosefrom_np(&files, o->inherit_fd < 0 ? 3 : 4);
+	if (o->inherit_fd >= 0) {
+		posix_spawn_file_actions_adddup2(&files, 3, inherited_number(o));
+		posix_spawn_file_actions_addclose(&files, 3);
+	}
 	posix_spawnattr_setsigmask(&attr, &none);
 	posix_spawnattr_setsigdefault(&attr, &all);
 	posix_spawnattr_setflags(
 	    &attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	char *argv[] = { "sh", "-c", (char *)command, NULL };
+	char *argv[] = { "sh", "-c", command, NULL };
 	int e = posix_spawn(ret, "/bin/sh", &files, &attr, argv, env);
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&files);
-	return e ? im_fail_errno(err, IM_EFAIL, e, "cannot run /bin/sh -c '%s'", command) : 0;
+	return e ? im_fail_errno(err, IM_EFAIL, e, "cannot run /bin/sh -c '%s'", o->command) : 0;
 }
 
-static int wait_for(pid_t pid, int *ret_status, struct im_error *err)
+static int wait_for(const struct start_options *o, pid_t pid, int *ret_status, struct im_error *err)
 {
 	for (unsigned pause_ms = 1;;
 	     pause_ms = pause_ms < POLL_MAX_MS ? pause_ms * 2 : POLL_MAX_MS) {
@@ -96,6 +110,8 @@ static int wait_for(pid_t pid, int *ret_status, struct im_error *err)
 			waitpid(pid, ret_status, 0);
 			return im_interrupt_check(err);
 		}
+		if (o->tick)
+			o->tick(o->context);
 		nanosleep(&(struct timespec){ .tv_nsec = pause_ms * 1000000 }, NULL);
 	}
 }
@@ -111,7 +127,7 @@ static const char *last_words(int fd, char ret[TAIL_BYTES + 1])
 	return ret;
 }
 
-int restore_start(const char *command, const char *target, int *ret_status, struct im_error *err)
+int restore_start(const struct start_options *o, int *ret_status, struct im_error *err)
 {
 	auto_close int out = output_fd();
 	if (out < 0)
@@ -119,9 +135,9 @@ int restore_start(const char *command, const char *target, int *ret_status, stru
 		    err, IM_EFAIL, errno, "cannot keep the output of the --exec command");
 	pid_t pid = -1;
 	int status;
-	int rc = spawn(command, target, out, &pid, err);
+	int rc = spawn(o, out, &pid, err);
 	if (rc == 0)
-		rc = wait_for(pid, &status, err);
+		rc = wait_for(o, pid, &status, err);
 	if (rc)
 		return rc;
 	*ret_status = status;
@@ -130,7 +146,7 @@ int restore_start(const char *command, const char *target, int *ret_status, stru
 	struct stat st;
 	char words[TAIL_BYTES + 1] = "";
 	bool quoted = fstat(out, &st) == 0 && st.st_nlink == 0;
-	return im_fail(err, IM_EFAIL, "the data is restored, but '%s' %s %d%s%s", command,
+	return im_fail(err, IM_EFAIL, "the data is restored, but '%s' %s %d%s%s", o->command,
 	    WIFEXITED(status) ? "exited with" : "died of signal",
 	    WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), quoted ? ": " : "",
 	    quoted ? last_words(out, words) : "");

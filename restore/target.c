@@ -43,6 +43,7 @@ int target_new(const char *to, bool overwrite, struct target **ret, struct im_er
 	if (!t)
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	t->overwrite = overwrite;
+	t->suffix = TARGET_PARTIAL_SUFFIX;
 	make_stamp(t->stamp);
 	if (to) {
 		t->to = realpath(to, NULL);
@@ -138,6 +139,23 @@ int target_add(struct target *t, const char *path, const char *const *beside, si
 	return 0;
 }
 
+void target_set_instant(struct target *t)
+{
+	t->suffix = TARGET_INSTANT_SUFFIX;
+}
+
+int target_add_folder(struct target *t, const char *path, struct im_error *err)
+{
+	size_t unit;
+	for (size_t i = 0; i < t->unit_count; i++)
+		if (!strcmp(t->units[i].path, path + 1))
+			return 0;
+	int rc = target_add(t, path, NULL, 0, &unit, err);
+	if (rc == 0)
+		t->units[unit].is_folder = true;
+	return rc;
+}
+
 bool target_holds(const char *outer, const char *inner)
 {
 	size_t n = strlen(outer);
@@ -193,6 +211,8 @@ typedef int obstacle_fn(void *context, const struct target *t, const struct targ
 static int look_at_unit(const struct target *t, const struct target_unit *u, obstacle_fn *fn,
     void *context, struct im_error *err)
 {
+	if (u->is_folder)
+		return 0;
 	auto_close int fd = -1;
 	struct im_error why = { 0 };
 	int rc = beneath_folder(t->root_fd, u->folder, !t->to, false, &fd, NULL, &why);
@@ -202,7 +222,7 @@ static int look_at_unit(const struct target *t, const struct target_unit *u, obs
 		return im_fail(err, rc, "%s", why.text);
 	enum place_state state;
 	char stage[NAME_MAX + 1];
-	rc = place_look(fd, *u->name ? u->name : ".", stage_name(stage, NULL), &state, err);
+	rc = place_look(fd, *u->name ? u->name : ".", stage_name(stage, NULL, t->suffix), &state, err);
 	if (rc == 0 && state == PLACE_TAKEN)
 		rc = fn(context, t, u, u->name, err);
 	for (size_t i = 0; i < u->beside_count && rc == 0; i++) {
@@ -319,7 +339,7 @@ static int begin_group(struct target *t, struct target_group *g, struct im_error
 		fd = mounted;
 	}
 	g->parent_fd = TAKE_FD(fd);
-	stage_name(name, g->inside ? NULL : u->name);
+	stage_name(name, g->inside ? NULL : u->name, t->suffix);
 	auto_free char *where = im_format(
 	    "%s/%s", t->to ? t->to : "", g->inside ? u->path : u->folder);
 	return stage_open(&g->stage, g->parent_fd, name, where ? where : u->path, err);
@@ -367,6 +387,58 @@ bool target_is_covered(const struct target *t, size_t unit, const char *path)
 char *target_place(const struct target *t, const char *path)
 {
 	return im_format("%s%s", t->to && strcmp(t->to, "/") ? t->to : "", path);
+}
+
+size_t target_whole_count(const struct target *t)
+{
+	return t->group_count;
+}
+
+int target_get_whole(const struct target *t, size_t i, struct target_whole *ret, struct im_error *err)
+{
+	const struct target_group *g = &t->groups[i];
+	const struct target_unit *u = &t->units[g->outer];
+	auto_free char *path = im_format("/%s", u->path), *folder = im_format("%s%s", *u->folder ? "/" : "", u->folder);
+	auto_free char *above = path && folder ? target_place(t, g->inside ? path : folder) : NULL;
+	*ret = (struct target_whole){ .unit = g->outer, .is_folder = u->is_folder, .is_mount = g->inside, .parent_fd = g->parent_fd,
+		.stage_fd = g->stage.fd, .root_fd = g->stage.root_fd };
+	ret->target = path ? target_place(t, path) : NULL;
+	ret->original = TAKE_PTR(path);
+	ret->stage = above ? im_format("%s/%s", above, g->stage.name) : NULL;
+	ret->staged = ret->stage ? im_format("%s/root/%s", ret->stage, u->path) : NULL;
+	if (ret->target && ret->staged)
+		return 0;
+	target_whole_clear(ret);
+	return im_fail(err, IM_ENOMEM, "out of memory");
+}
+
+bool target_owns(const struct target *t, const char *path, const char *name)
+{
+	for (size_t i = 0; i < t->unit_count; i++) {
+		const struct target_unit *u = &t->units[i];
+		if (u->is_folder || strcmp(u->folder, path + 1) != 0)
+			continue;
+		if (!strcmp(u->name, name))
+			return true;
+		for (size_t j = 0; j < u->beside_count; j++)
+			if (!strcmp(u->beside[j], name))
+				return true;
+	}
+	return false;
+}
+
+void target_whole_clear(struct target_whole *w)
+{
+	free(w->original);
+	free(w->target);
+	free(w->stage);
+	free(w->staged);
+	*w = (struct target_whole){ .parent_fd = -1, .stage_fd = -1, .root_fd = -1 };
+}
+
+const char *target_stamp(const struct target *t)
+{
+	return t->stamp;
 }
 
 int target_sync(struct target *t, struct im_error *err)

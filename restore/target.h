@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #define TARGET_PARTIAL_SUFFIX ".imvault-partial"
+#define TARGET_INSTANT_SUFFIX ".imvault-instant"
 #define TARGET_DAMAGED_SUFFIX ".imvault-damaged"
 #define TARGET_ASIDE_INFIX ".before-restore-"
 
@@ -31,6 +32,10 @@ struct target;
 int target_new(const char *to, bool overwrite, struct target **ret, struct im_error *err);
 void target_free(struct target *t); /* leaves stages as they are; see target_end */
 
+/* Stages get the other name, and single files bring their folder along (see target_add_folder). Before the first add. */
+void target_set_instant(struct target *t);
+/* A folder that is to change places as a whole though not all in it is restored. What is in it now is no obstacle. */
+int target_add_folder(struct target *t, const char *path, struct im_error *err);
 /* path: absolute, checked here (IM_ECORRUPT for one that is not plain). beside: absolute paths that
  * belong to it (PATH-wal); copied. */
 int target_add(struct target *t, const char *path, const char *const *beside, size_t beside_count,
@@ -54,6 +59,20 @@ bool target_is_covered(const struct target *t, size_t unit, const char *path);
 /* Absolute final path of an original absolute path; allocated, NULL when out of memory. */
 char *target_place(const struct target *t, const char *path);
 
+struct target_whole { /* what has a stage of its own: an outermost unit; strings are absolute, allocated */
+	char *original, *target, *stage, *staged; /* in the snapshot; its final place; the stage folder; where it lies in there */
+	size_t unit;      /* the outermost; any unit inside has the same whole */
+	bool is_folder;   /* made by target_add_folder */
+	bool is_mount;    /* its place is a mount point: it is staged inside and cannot be renamed */
+	int parent_fd, stage_fd, root_fd; /* borrowed; after target_begin */
+};
+size_t target_whole_count(const struct target *t);
+int target_get_whole(const struct target *t, size_t i, struct target_whole *ret, struct im_error *err);
+void target_whole_clear(struct target_whole *w);
+/* Is this a name in the folder at path (original, absolute) that is restored, or belongs to something restored there? */
+bool target_owns(const struct target *t, const char *path, const char *name);
+const char *target_stamp(const struct target *t); /* for names of what is moved aside */
+
 /* All staged bytes become durable. */
 int target_sync(struct target *t, struct im_error *err);
 /* Gives units their final names, outermost first; wanted[unit]. A unit inside a published one goes
@@ -66,6 +85,10 @@ const char *target_moved_aside(
  * in a mount point, which was filled and not replaced. */
 void target_each_stranger(const struct target *t, size_t unit,
     void (*fn)(void *context, const char *name), void *context);
+/* From now on the stages are somebody else's to remove. */
+void target_keep(struct target *t);
+/* One whole's stage, kept or not. */
+int target_remove_stage(struct target *t, size_t whole, struct im_error *err);
 /* Removes the stages. */
 int target_end(struct target *t, struct im_error *err);
 

@@ -15,7 +15,7 @@ struct target_unit {
 	char **beside; /* names in the same folder */
 	size_t beside_count;
 	size_t group;
-	bool published, had_lost_found;
+	bool published, had_lost_found, is_folder;
 	char *aside;
 };
 
@@ -29,7 +29,8 @@ struct target_group {
 
 struct target {
 	char *to; /* NULL: in place */
-	bool overwrite;
+	bool overwrite, kept;
+	const char *suffix; /* of stages */
 	int root_fd; /* DIR or "/"; -1 until target_begin, if DIR is not there */
 	struct target_unit *units;
 	size_t unit_count;

@@ -212,9 +212,21 @@ static void remove_made(struct target *t, struct target_group *g)
 	}
 }
 
+int target_remove_stage(struct target *t, size_t whole, struct im_error *err)
+{
+	return t->groups[whole].parent_fd >= 0 ? stage_remove(&t->groups[whole].stage, err) : 0;
+}
+
+void target_keep(struct target *t)
+{
+	t->kept = true;
+}
+
 int target_end(struct target *t, struct im_error *err)
 {
 	int rc = 0;
+	if (t->kept)
+		return 0;
 	for (size_t i = 0; i < t->group_count; i++) {
 		struct im_error why = { 0 };
 		int one = t->groups[i].parent_fd >= 0 ? stage_remove(&t->groups[i].stage, &why) : 0;

@@ -64,6 +64,7 @@ struct rebuild_file {
 	uint32_t uid, gid;
 	int64_t mtime_ns;
 	bool set_owner;
+	bool at_once; /* some of its bytes come by write: an instant restore makes it before the service starts */
 	/* Called on a decode thread with each piece before it is written, and for made ranges with *data NULL: may point *data to len
 	 * other bytes, which stay as they are until the same worker calls again. IM_ECORRUPT harms this range only. NULL: bytes are written as they come. */
 	int (*transform)(void *context, unsigned worker, uint64_t offset, const uint8_t **data, size_t len, struct im_error *err);

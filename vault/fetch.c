@@ -321,9 +321,8 @@ static int decode_entry(struct range *r, struct fetch_item *items, size_t count,
 	return rc;
 }
 
-static int decode_range(void *job, unsigned worker, bool cancelled, struct im_error *err)
+static int decode_all(struct range *r, unsigned worker, bool cancelled, struct im_error *err)
 {
-	struct range *r = job;
 	int rc = 0;
 	for (size_t i = 0; i < r->count && !cancelled && rc == 0;) {
 		size_t n = 1;
@@ -332,6 +331,13 @@ static int decode_range(void *job, unsigned worker, bool cancelled, struct im_er
 		rc = decode_entry(r, r->items + i, n, worker, err);
 		i += n;
 	}
+	return rc;
+}
+
+static int decode_range(void *job, unsigned worker, bool cancelled, struct im_error *err)
+{
+	struct range *r = job;
+	int rc = decode_all(r, worker, cancelled, err);
 	range_free(r);
 	return rc;
 }
@@ -407,6 +413,20 @@ static size_t gather(const struct fetch_item *items, size_t count, uint32_t *ret
 	return n;
 }
 
+/* Without damage noted or an error, r->pack is there. */
+static int find_pack(struct range *r, struct im_error *err)
+{
+	const struct fetch_plan *plan = r->run->plan;
+	const struct pack_info *pack = plan->pack_of(plan->context, r->items->ref.pack);
+	if (pack && (uint64_t)r->offset + r->len <= pack->size_bytes) {
+		r->pack = pack;
+		return 0;
+	}
+	struct im_error why = { 0 };
+	im_fail(&why, IM_ECORRUPT, "a reference to pack number %u, offset %u points nowhere", r->items->ref.pack, r->offset);
+	return report_damage(r->run, r->items, r->count, &why, err);
+}
+
 static int plan_ranges(struct running *run, struct im_error *err)
 {
 	const struct fetch_plan *plan = run->plan;
@@ -418,19 +438,16 @@ static int plan_ranges(struct running *run, struct im_error *err)
 		int rc = im_interrupt_check(err);
 		if (rc || im_workers_failed(run->decoders))
 			return rc;
-		const struct pack_info *pack = plan->pack_of(plan->context, first->ref.pack);
-		if (!pack || (uint64_t)first->ref.offset + len > pack->size_bytes) {
-			struct im_error why = { 0 };
-			im_fail(&why, IM_ECORRUPT, "a reference to pack number %u, offset %u points nowhere", first->ref.pack, first->ref.offset);
-			rc = report_damage(run, first, n, &why, err);
-			if (rc)
-				return rc;
+		struct range found = { .run = run, .items = first, .count = n, .offset = first->ref.offset, .len = len };
+		rc = find_pack(&found, err);
+		if (rc)
+			return rc;
+		if (!found.pack)
 			continue;
-		}
-		struct range *r = calloc(1, sizeof *r);
+		struct range *r = malloc(sizeof *r);
 		if (!r)
 			return im_fail(err, IM_ENOMEM, "out of memory reading packs");
-		*r = (struct range){ .run = run, .pack = pack, .items = first, .count = n, .offset = first->ref.offset, .len = len };
+		*r = found;
 		if (im_workers_submit(run->readers, r))
 			break;
 	}
@@ -489,5 +506,75 @@ int fetch_run(struct fetcher *f, const struct fetch_plan *plan, struct fetch_sta
 		*ret = (struct fetch_stats){ .read_bytes = run.read_bytes, .plain_bytes = run.plain_bytes, .reads = run.reads,
 			.read_us = run.read_us, .decode_us = run.decode_us, .sink_us = run.sink_us };
 	running_clear(&run, workers);
+	return rc;
+}
+
+/* Few entries, here and now. */
+
+struct fetch_lane {
+	struct codec *codec;
+	uint8_t *plain, *data;
+	size_t plain_cap, data_cap;
+};
+
+int fetch_lane_new(struct fetch_lane **ret, struct im_error *err)
+{
+	struct fetch_lane *l = calloc(1, sizeof *l);
+	if (!l)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	int rc = codec_new(1, &l->codec, err);
+	if (rc) {
+		free(l);
+		return rc;
+	}
+	*ret = l;
+	return 0;
+}
+
+void fetch_lane_free(struct fetch_lane *l)
+{
+	if (!l)
+		return;
+	codec_free(l->codec);
+	free(l->plain);
+	free(l->data);
+	free(l);
+}
+
+static int range_here(struct range *r, struct fetch_lane *lane, struct im_error *err)
+{
+	struct im_error why = { 0 };
+	int rc = pack_acquire(r->run->fetcher, r->pack, &r->opened, &why);
+	if (rc)
+		return report_damage(r->run, r->items, r->count, &why, err);
+	if (r->len > lane->data_cap) {
+		uint8_t *grown = realloc(lane->data, r->len);
+		if (!grown)
+			return im_fail(err, IM_ENOMEM, "out of memory reading a pack");
+		lane->data = grown;
+		lane->data_cap = r->len;
+	}
+	r->data = lane->data;
+	rc = read_data(r, err);
+	return rc ? rc : decode_all(r, 0, false, err);
+}
+
+int fetch_here(struct fetcher *f, struct fetch_lane *lane, const struct fetch_plan *plan, struct im_error *err)
+{
+	struct running run = { .fetcher = f, .plan = plan, .codecs = &lane->codec, .plains = &lane->plain, .plain_caps = &lane->plain_cap };
+	int rc = 0;
+	if (plan->count && !plan->keep_order)
+		qsort(plan->items, plan->count, sizeof *plan->items, compare_items);
+	for (size_t i = 0; i < plan->count && rc == 0;) {
+		struct range r = { .run = &run, .items = plan->items + i };
+		r.count = gather(r.items, plan->count - i, &r.len);
+		r.offset = r.items->ref.offset;
+		i += r.count;
+		rc = find_pack(&r, err);
+		if (rc == 0 && r.pack)
+			rc = range_here(&r, lane, err);
+		if (r.opened)
+			pack_release(f, r.opened);
+	}
 	return rc;
 }

@@ -46,4 +46,11 @@ struct fetch_stats { /* for the phase table; microseconds summed over threads */
 unsigned fetch_workers(const struct fetch_plan *plan);
 int fetch_run(struct fetcher *f, const struct fetch_plan *plan, struct fetch_stats *ret, struct im_error *err);
 
+/* The same in the caller's thread, for few entries that somebody waits for: no threads are started; the sink's worker is 0, and
+ * plan's workers do not count. A lane is one thread's own. */
+struct fetch_lane;
+int fetch_lane_new(struct fetch_lane **ret, struct im_error *err);
+void fetch_lane_free(struct fetch_lane *l);
+int fetch_here(struct fetcher *f, struct fetch_lane *lane, const struct fetch_plan *plan, struct im_error *err);
+
 #endif

@@ -121,6 +121,7 @@ static int plan_file(struct planner *p, const struct files_chunk *chunks, const 
 		.gid = item->meta.gid,
 		.set_owner = item->meta.set_owner,
 		.mtime_ns = files_meta_ns(&item->meta.mtime, &exact),
+		.at_once = is_laid,
 		.prove = laid.prove,
 		.context = laid.context };
 	int rc = r->file(r, &file, &number, err);

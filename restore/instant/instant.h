@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Instant restore: the service works on its folders while they are still being filled. One story:
+ * make the folders with empty files, let nobody see an empty page, show them under their final names,
+ * start the service, fill everything, and let them become ordinary folders without anybody noticing.
+ */
+#ifndef IM_RESTORE_INSTANT_INSTANT_H
+#define IM_RESTORE_INSTANT_INSTANT_H
+
+#include "restore/internal.h"
+
+#define INSTANT_EAGER_BYTES (128u << 10) /* files up to this size are there before the service starts */
+/* How many files may come later: each keeps a descriptor open. */
+uint32_t instant_files_max(void);
+/* After restore_aim. IM_EUSAGE with job->declined set: this machine, place or snapshot does not allow it; nothing was changed, and
+ * an ordinary restore may be tried. */
+int instant_run(struct restore_job *job, struct im_error *err);
+
+#endif

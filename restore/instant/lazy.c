@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Files that are filled later.
+ */
+#include "restore/instant/lazy.h"
+
+#include "base/beneath.h"
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "restore/beneath.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#define PAGE 4096u
+
+int lazy_make(int root_fd, const char *path, uint64_t size, int *ret_fd, struct im_error *err)
+{
+	const char *slash = strrchr(path, '/');
+	auto_free char *folder = strndup(path, slash ? (size_t)(slash - path) : 0);
+	auto_free char *text = im_format("1 %" PRIu64 " %s", size, path);
+	auto_close int parent = -1, fd = -1;
+	if (!folder || !text)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	int rc = beneath_folder(root_fd, folder, false, true, &parent, NULL, err);
+	if (rc)
+		return rc;
+	fd = openat(parent, slash ? slash + 1 : path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, (off_t)size))
+		return im_fail_errno(err, errno == ENOSPC ? IM_ENOSPACE : IM_EIO, errno, "cannot make /%s", path);
+	if (fsetxattr(fd, LAZY_ATTRIBUTE, text, strlen(text), 0))
+		return im_fail_errno(err, IM_EUSAGE, errno, "cannot mark /%s as incomplete: its file system must keep trusted attributes", path);
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+static bool parse_number(const char *text, char **end, uint64_t *ret)
+{
+	errno = 0;
+	*ret = strtoull(text, end, 10);
+	return *text >= '0' && *text <= '9' && errno == 0 && *ret <= INT64_MAX;
+}
+
+int lazy_read(int fd, char **ret_path, uint64_t *ret_size, uint64_t *ret_limit, struct im_error *err)
+{
+	auto_free char *text = calloc(1, PATH_MAX + 64);
+	char limit[32] = "", *end;
+	if (!text)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	ssize_t n = fgetxattr(fd, LAZY_ATTRIBUTE, text, PATH_MAX + 63);
+	if (n < 0 && (errno == ENODATA || errno == EOPNOTSUPP))
+		return im_fail(err, IM_ENOTFOUND, "no file of an instant restore");
+	if (n < 0)
+		return im_fail_errno(err, IM_EIO, errno, "cannot read the attributes of a file");
+	if (strncmp(text, "1 ", 2) != 0 || !parse_number(text + 2, &end, ret_size) || *end != ' ' || !im_beneath_path_valid(end + 1))
+		return im_fail(err, IM_ECORRUPT, "the attribute %s of a file makes no sense", LAZY_ATTRIBUTE);
+	char *path = strdup(end + 1);
+	if (!path)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	*ret_limit = *ret_size;
+	n = fgetxattr(fd, LAZY_LIMIT, limit, sizeof limit - 1);
+	if (n >= 0 && (!parse_number(limit, &end, ret_limit) || *end || *ret_limit > *ret_size)) {
+		free(path);
+		return im_fail(err, IM_ECORRUPT, "the attribute %s of a file makes no sense", LAZY_LIMIT);
+	}
+	*ret_path = path;
+	return 0;
+}
+
+int lazy_lower_limit(int fd, uint64_t limit, struct im_error *err)
+{
+	char text[32];
+	int n = snprintf(text, sizeof text, "%" PRIu64, limit);
+	if (fsetxattr(fd, LAZY_LIMIT, text, (size_t)n, 0) || fsync(fd))
+		return im_fail_errno(err, IM_EIO, errno, "cannot note that a file was made shorter");
+	return 0;
+}
+
+static int drop(int fd, const char *name, struct im_error *err)
+{
+	if (fremovexattr(fd, name) && errno != ENODATA)
+		return im_fail_errno(err, IM_EIO, errno, "cannot take the mark off a complete file");
+	return 0;
+}
+
+int lazy_finish(int fd, struct im_error *err)
+{
+	if (fdatasync(fd))
+		return im_fail_errno(err, errno == ENOSPC ? IM_ENOSPACE : IM_EIO, errno, "cannot make a complete file durable");
+	int rc = drop(fd, LAZY_LIMIT, err);
+	return rc ? rc : drop(fd, LAZY_ATTRIBUTE, err);
+}
+
+int lazy_map(int fd, uint64_t size, uint8_t **ret, struct im_error *err)
+{
+	*ret = NULL;
+	if (!size)
+		return 0;
+	void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		return im_fail_errno(err, IM_EIO, errno, "cannot map a file of %" PRIu64 " bytes", size);
+	*ret = map;
+	return 0;
+}
+
+void lazy_unmap(uint8_t *map, uint64_t size)
+{
+	if (map)
+		munmap(map, size);
+}
+
+static ssize_t copy(uint8_t *to, const uint8_t *from, size_t len)
+{
+	struct iovec local = { .iov_base = to, .iov_len = len }, remote = { .iov_base = (void *)from, .iov_len = len };
+	size_t done = 0;
+	while (done < len) {
+		local = (struct iovec){ to + done, len - done };
+		remote = (struct iovec){ (void *)(from + done), len - done };
+		ssize_t n = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+bool lazy_has_hole(int fd, uint64_t offset, uint64_t len)
+{
+	off_t hole = lseek(fd, (off_t)offset, SEEK_HOLE);
+	return hole >= 0 && (uint64_t)hole < offset + len;
+}
+
+/* [*from, *to): the next hole in what is left, cut to whole pages inside it. false: none. */
+static bool next_hole(int fd, uint64_t *from, uint64_t end, uint64_t *to)
+{
+	off_t hole = lseek(fd, (off_t)*from, SEEK_HOLE);
+	if (hole < 0 || (uint64_t)hole >= end)
+		return false;
+	off_t data = lseek(fd, hole, SEEK_DATA);
+	*from = (uint64_t)hole;
+	*to = data < 0 || (uint64_t)data > end ? end : (uint64_t)data;
+	return true;
+}
+
+/* Our page table entries go again at once: writing back pages that are mapped costs a TLB flush each (measured: a third of all). */
+static ssize_t copy_and_let_go(uint8_t *map, uint64_t offset, const uint8_t *data, size_t len)
+{
+	ssize_t n = copy(map + offset, data, len);
+	uint64_t from = offset / PAGE * PAGE;
+	madvise(map + from, (size_t)(offset + len - from), MADV_DONTNEED);
+	return n;
+}
+
+ssize_t lazy_fill(int fd, uint8_t *map, uint64_t offset, const uint8_t *data, size_t len, bool holes_only)
+{
+	if (!holes_only)
+		return copy_and_let_go(map, offset, data, len);
+	uint64_t end = offset + len;
+	for (uint64_t from = offset, to; from < end && next_hole(fd, &from, end, &to); from = to) {
+		size_t want = (size_t)(to - from);
+		if (copy_and_let_go(map, from, data + (from - offset), want) != (ssize_t)want)
+			return (ssize_t)(from - offset);
+	}
+	return (ssize_t)len;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A file whose content is still arriving: made at its full size with nothing in it, filled block by
+ * block, and in the end an ordinary file.
+ *
+ * What survives a crash is in the file itself: a page that is a hole has not arrived, any other has
+ * (or was written by the server). Two attributes say that it is such a file, and the smallest size it
+ * ever had: what lies beyond is the server's, holes included.
+ *
+ * Filling goes through a shared mapping, and the bytes are copied by the kernel (process_vm_readv to
+ * ourselves): a file that the server makes shorter at that moment is not made longer again, which a
+ * write would do, and the copy ends early instead of killing us.
+ */
+#ifndef IM_RESTORE_INSTANT_LAZY_H
+#define IM_RESTORE_INSTANT_LAZY_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define LAZY_ATTRIBUTE "trusted.imvault.lazy"  /* "1 SIZE PATH": the original path, without its leading slash */
+#define LAZY_LIMIT "trusted.imvault.limit"     /* decimal bytes */
+
+/* Makes root/path at its size, empty. *ret_fd is open for reading and writing. */
+int lazy_make(int root_fd, const char *path, uint64_t size, int *ret_fd, struct im_error *err);
+/* The two attributes of a file that is restored; path: allocated, the caller's. *ret_limit: size if there is none. IM_ENOTFOUND: it is
+ * no such file. */
+int lazy_read(int fd, char **ret_path, uint64_t *ret_size, uint64_t *ret_limit, struct im_error *err);
+/* Durable when it returns. */
+int lazy_lower_limit(int fd, uint64_t limit, struct im_error *err);
+/* The file is whole: durable, no attributes. */
+int lazy_finish(int fd, struct im_error *err);
+
+/* A mapping of all of it; NULL for an empty file. */
+int lazy_map(int fd, uint64_t size, uint8_t **ret, struct im_error *err);
+void lazy_unmap(uint8_t *map, uint64_t size);
+/* data to [offset, offset + len). holes_only (offset and len of whole pages but at the end): what is there already stays. Returns the
+ * bytes that could be copied: fewer when the file ends before, or there is no room. -1: see errno. */
+ssize_t lazy_fill(int fd, uint8_t *map, uint64_t offset, const uint8_t *data, size_t len, bool holes_only);
+/* Does the range hold any hole below limit? */
+bool lazy_has_hole(int fd, uint64_t offset, uint64_t len);
+
+#endif

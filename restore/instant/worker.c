@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Threads: readers take events; what is there already is answered at once, the rest goes to the
+ * answerers; the background threads bring everything in order, giving way to demand but never quite
+ * stopping; the main thread finishes whole files.
+ *
+ * An event lies in a slot of the shared table from the moment the kernel hands it out until it is
+ * answered. A worker that dies leaves its slots; the next one serves them first, before it takes new
+ * events, since a new event may get the same descriptor number.
+ */
+#include "restore/instant/worker.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	READERS = 2,
+	ANSWERERS = 8,
+	BACKGROUND = 3,
+	AHEAD_BLOCKS = 16,       /* after an access that goes on from the one before */
+	AHEAD_GAP_BLOCKS = 4,    /* … not further than this */
+	BACKGROUND_BYTES = 4 << 20,
+	GIVE_WAY_US = 10000,     /* after a demand */
+	GIVE_WAY_MAX_MS = 50,
+	NICE = 5,
+};
+
+#define NO_FILE UINT32_MAX
+
+struct worker {
+	const struct worker_options *o;
+	struct table *table;
+	struct hydrator *h;
+	int group;
+	pthread_mutex_t mutex;
+	pthread_cond_t work, room; /* an event to answer; a slot to read into */
+	unsigned free_slots[TABLE_SLOTS], free_count;
+	unsigned queue[TABLE_SLOTS], queue_first, queue_count;
+	uint32_t *by_inode;        /* open addressing: file numbers */
+	size_t inode_slots;
+	_Atomic uint32_t *last_block; /* by file: of the last demand */
+	_Atomic size_t next_hot;
+	_Atomic uint64_t next_place; /* order index << 32 | run */
+	_Atomic unsigned demands;
+	_Atomic int64_t last_demand_us;
+	pthread_mutex_t place_mutex;
+	size_t place_file;
+	uint64_t place_offset;
+};
+
+struct thread {
+	struct worker *w;
+	struct hydrate_lane *lane;
+	unsigned number;
+};
+
+/* --- which file --- */
+
+static size_t hash_inode(const struct worker *w, uint64_t ino)
+{
+	return (size_t)((ino * 0x9e3779b97f4a7c15u) >> 20) & (w->inode_slots - 1);
+}
+
+static int index_inodes(struct worker *w, struct im_error *err)
+{
+	uint32_t count = w->table->head->file_count;
+	w->inode_slots = 64;
+	while (w->inode_slots < 2 * (size_t)count)
+		w->inode_slots *= 2;
+	w->by_inode = malloc(w->inode_slots * sizeof *w->by_inode);
+	w->last_block = calloc(count ? count : 1, sizeof *w->last_block);
+	if (!w->by_inode || !w->last_block)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	memset(w->by_inode, 0xff, w->inode_slots * sizeof *w->by_inode);
+	for (uint32_t i = 0; i < count; i++) {
+		size_t at = hash_inode(w, w->table->files[i].ino);
+		while (w->by_inode[at] != NO_FILE)
+			at = (at + 1) & (w->inode_slots - 1);
+		w->by_inode[at] = i;
+	}
+	return 0;
+}
+
+/* All files lie on the stage's file system. */
+static uint32_t find_file(const struct worker *w, int fd)
+{
+	struct stat st;
+	if (fstat(fd, &st))
+		return NO_FILE;
+	for (size_t at = hash_inode(w, st.st_ino); w->by_inode[at] != NO_FILE; at = (at + 1) & (w->inode_slots - 1))
+		if (w->table->files[w->by_inode[at]].ino == st.st_ino)
+			return w->by_inode[at];
+	return NO_FILE;
+}
+
+/* --- answering --- */
+
+static void touch_blocks(struct worker *w, uint32_t file, uint64_t offset, uint64_t end)
+{
+	struct table_head *head = w->table->head;
+	bool trace = !head->service_us;
+	if (!trace)
+		return;
+	for (uint64_t b = offset / TABLE_BLOCK_BYTES; b * TABLE_BLOCK_BYTES < end; b++) {
+		uint8_t old = atomic_fetch_or(table_block(w->table, file, (uint32_t)b), BLOCK_TOUCHED);
+		if (old & BLOCK_TOUCHED || head->trace_count >= TABLE_TRACE_MAX)
+			continue;
+		uint32_t at = atomic_fetch_add(&head->trace_count, 1);
+		if (at < TABLE_TRACE_MAX)
+			head->trace[at] = (struct table_touch){ file, (uint32_t)b };
+	}
+}
+
+/* The part of the event's range that is ours to bring. */
+static void clamp(const struct fan_event *e, uint64_t limit, uint64_t *ret_offset, uint64_t *ret_end)
+{
+	uint64_t end = e->count && e->count < UINT64_MAX - e->offset ? e->offset + e->count : limit;
+	*ret_offset = e->offset;
+	*ret_end = end < limit ? end : limit;
+}
+
+static bool all_there(const struct worker *w, uint32_t file, uint64_t offset, uint64_t end)
+{
+	for (uint64_t b = offset / TABLE_BLOCK_BYTES; b * TABLE_BLOCK_BYTES < end; b++)
+		if ((*table_block(w->table, file, (uint32_t)b) & BLOCK_STATE) != BLOCK_DONE)
+			return false;
+	return true;
+}
+
+static int errno_of(int code)
+{
+	return code == 0 ? 0 : code == IM_ENOSPACE ? ENOSPC : EIO;
+}
+
+static void let_slot_go(struct worker *w, unsigned slot)
+{
+	struct table_slot *s = &w->table->head->slots[slot];
+	memset(s->event, 0, sizeof s->event);
+	s->file = 0;
+	pthread_mutex_lock(&w->mutex);
+	w->free_slots[w->free_count++] = slot;
+	pthread_cond_signal(&w->room);
+	pthread_mutex_unlock(&w->mutex);
+}
+
+static void answer(struct worker *w, unsigned slot, const struct fan_event *e, int code, int64_t since_us)
+{
+	struct table_head *head = w->table->head;
+	if (fan_answer(w->group, e->fd, errno_of(code)))
+		table_trouble(w->table, "an access could not be answered: %s", strerror(errno));
+	close(e->fd);
+	let_slot_go(w, slot);
+	uint64_t took = (uint64_t)(im_monotonic_us() - since_us), longest = head->longest_us;
+	atomic_fetch_add(&head->events, 1);
+	atomic_fetch_add(&head->waited_us, took);
+	while (took > longest && !atomic_compare_exchange_weak(&head->longest_us, &longest, took))
+		;
+}
+
+/* What comes next when an access goes on from the one before it, gaps included. */
+static void look_ahead(struct thread *t, uint32_t file, uint64_t offset, uint64_t end, uint64_t limit)
+{
+	struct worker *w = t->w;
+	uint32_t first = (uint32_t)(offset / TABLE_BLOCK_BYTES), next = (uint32_t)((end + TABLE_BLOCK_BYTES - 1) / TABLE_BLOCK_BYTES);
+	uint32_t before = atomic_exchange(&w->last_block[file], next);
+	struct im_error ignored = { 0 };
+	uint64_t from = (uint64_t)next * TABLE_BLOCK_BYTES, len = (uint64_t)AHEAD_BLOCKS * TABLE_BLOCK_BYTES;
+	if (!before || first + 1 < before || first > before + AHEAD_GAP_BLOCKS || from >= limit)
+		return;
+	hydrate_range(w->h, t->lane, file, from, limit - from < len ? limit - from : len, HYDRATE_AHEAD, &ignored);
+}
+
+static void serve(struct thread *t, unsigned slot, uint32_t file, const struct fan_event *e, uint64_t limit, int64_t since_us)
+{
+	struct worker *w = t->w;
+	struct im_error why = { 0 };
+	uint64_t offset, end;
+	clamp(e, limit, &offset, &end);
+	atomic_fetch_add(&w->demands, 1);
+	int rc = end > offset ? hydrate_range(w->h, t->lane, file, offset, end - offset, HYDRATE_DEMAND, &why) : 0;
+	atomic_fetch_sub(&w->demands, 1);
+	w->last_demand_us = im_monotonic_us();
+	atomic_fetch_add(&w->table->head->demand_bytes, end > offset ? end - offset : 0);
+	if (rc && rc != IM_ECORRUPT)
+		table_trouble(w->table, "%s", why.text);
+	answer(w, slot, e, rc, since_us);
+	atomic_fetch_sub(&w->table->head->waiting, 1);
+	if (rc == 0 && end > offset)
+		look_ahead(t, file, offset, end, limit);
+}
+
+static void *run_answerer(void *context)
+{
+	struct thread *t = context;
+	struct worker *w = t->w;
+	for (;;) {
+		pthread_mutex_lock(&w->mutex);
+		while (!w->queue_count)
+			pthread_cond_wait(&w->work, &w->mutex);
+		unsigned slot = w->queue[w->queue_first];
+		w->queue_first = (w->queue_first + 1) % TABLE_SLOTS;
+		w->queue_count--;
+		pthread_mutex_unlock(&w->mutex);
+		struct table_slot *s = &w->table->head->slots[slot];
+		struct fan_event e;
+		fan_decode(s->event, &e);
+		uint32_t file = s->file - 1;
+		serve(t, slot, file, &e, w->table->files[file].limit, im_monotonic_us());
+	}
+	return NULL;
+}
+
+static void enqueue(struct worker *w, unsigned slot)
+{
+	atomic_fetch_add(&w->table->head->waiting, 1);
+	pthread_mutex_lock(&w->mutex);
+	w->queue[(w->queue_first + w->queue_count++) % TABLE_SLOTS] = slot;
+	pthread_cond_signal(&w->work);
+	pthread_mutex_unlock(&w->mutex);
+}
+
+/* An event just read into a slot. */
+static void sort_event(struct worker *w, unsigned slot, const struct fan_event *e)
+{
+	int64_t now_us = im_monotonic_us();
+	uint32_t file = find_file(w, e->fd);
+	struct im_error why = { 0 };
+	uint64_t limit, offset, end;
+	if (file == NO_FILE || e->pid == getpid()) {
+		answer(w, slot, e, 0, now_us);
+		return;
+	}
+	w->table->head->slots[slot].file = file + 1;
+	int rc = hydrate_touch(w->h, file, &limit, &why);
+	if (rc) {
+		table_trouble(w->table, "%s", why.text);
+		answer(w, slot, e, rc, now_us);
+		return;
+	}
+	clamp(e, limit, &offset, &end);
+	touch_blocks(w, file, offset, end);
+	if (all_there(w, file, offset, end))
+		answer(w, slot, e, 0, now_us);
+	else
+		enqueue(w, slot);
+}
+
+static unsigned take_slot(struct worker *w)
+{
+	pthread_mutex_lock(&w->mutex);
+	while (!w->free_count)
+		pthread_cond_wait(&w->room, &w->mutex);
+	unsigned slot = w->free_slots[--w->free_count];
+	pthread_mutex_unlock(&w->mutex);
+	return slot;
+}
+
+static void *run_reader(void *context)
+{
+	struct thread *t = context;
+	struct worker *w = t->w;
+	unsigned slot = take_slot(w);
+	for (;;) {
+		struct fan_event e;
+		struct im_error why = { 0 };
+		int rc = fan_read(w->group, w->table->head->slots[slot].event, &e, &why);
+		if (rc < 0) {
+			table_trouble(w->table, "%s", why.text);
+			_exit(1); /* the next worker may fare better; accesses wait */
+		}
+		if (rc == 0)
+			continue;
+		sort_event(w, slot, &e);
+		slot = take_slot(w);
+	}
+	return NULL;
+}
+
+/* --- what a predecessor left --- */
+
+/* An event whose file nobody noted: every file gets its range. */
+static int serve_all(struct worker *w, struct hydrate_lane *l, const struct fan_event *e, struct im_error *err)
+{
+	int rc = 0;
+	for (uint32_t i = 0; i < w->table->head->file_count && rc == 0; i++) {
+		uint64_t limit, offset, end;
+		if (w->table->files[i].state == FILE_ORDINARY)
+			continue;
+		rc = hydrate_touch(w->h, i, &limit, err);
+		clamp(e, limit, &offset, &end);
+		if (rc == 0 && end > offset)
+			rc = hydrate_range(w->h, l, i, offset, end - offset, HYDRATE_DEMAND, err);
+	}
+	return rc;
+}
+
+static void serve_stale(struct worker *w, struct hydrate_lane *l)
+{
+	for (unsigned i = 0; i < TABLE_SLOTS; i++) {
+		struct table_slot *s = &w->table->head->slots[i];
+		struct fan_event e;
+		struct im_error why = { 0 };
+		if (fan_decode(s->event, &e)) {
+			uint64_t limit, offset, end;
+			uint32_t file = s->file - 1;
+			int rc = 0;
+			if (s->file && file < w->table->head->file_count) {
+				rc = hydrate_touch(w->h, file, &limit, &why);
+				clamp(&e, limit, &offset, &end);
+				if (rc == 0 && end > offset)
+					rc = hydrate_range(w->h, l, file, offset, end - offset, HYDRATE_DEMAND, &why);
+			} else {
+				rc = serve_all(w, l, &e, &why);
+			}
+			fan_answer(w->group, e.fd, errno_of(rc)); /* the descriptor itself died with its process */
+		}
+		memset(s->event, 0, sizeof s->event);
+		s->file = 0;
+		w->free_slots[w->free_count++] = i;
+	}
+}
+
+/* --- the background --- */
+
+/* Somebody waits for the vault: let them go first, but not for ever. */
+static void give_way(struct worker *w)
+{
+	for (int64_t until_us = im_monotonic_us() + GIVE_WAY_MAX_MS * 1000; im_monotonic_us() < until_us;) {
+		if (!w->demands && im_monotonic_us() - w->last_demand_us > GIVE_WAY_US)
+			return;
+		nanosleep(&(struct timespec){ .tv_nsec = 500000 }, NULL);
+	}
+}
+
+/* The next stretch in order. false: there is none. */
+static bool next_place(struct worker *w, uint32_t *ret_file, uint64_t *ret_offset, uint64_t *ret_len)
+{
+	bool found = false;
+	pthread_mutex_lock(&w->place_mutex);
+	while (!found && w->place_file < w->table->head->file_count) {
+		const struct table_file *f = &w->table->files[w->o->order[w->place_file]];
+		if (w->place_offset >= f->size || f->state != FILE_LAZY) {
+			w->place_file++;
+			w->place_offset = 0;
+			continue;
+		}
+		*ret_file = w->o->order[w->place_file];
+		*ret_offset = w->place_offset;
+		*ret_len = f->size - w->place_offset < BACKGROUND_BYTES ? f->size - w->place_offset : BACKGROUND_BYTES;
+		w->place_offset += *ret_len;
+		found = true;
+	}
+	pthread_mutex_unlock(&w->place_mutex);
+	return found;
+}
+
+/* Once more from the beginning, for what failed. */
+static void begin_again(struct worker *w)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = 500000000 }, NULL);
+	pthread_mutex_lock(&w->place_mutex);
+	if (w->place_file >= w->table->head->file_count)
+		w->place_file = w->place_offset = 0;
+	pthread_mutex_unlock(&w->place_mutex);
+}
+
+static void bring_hot(struct thread *t)
+{
+	struct worker *w = t->w;
+	for (size_t i; (i = atomic_fetch_add(&w->next_hot, 1)) < w->o->hot_count;) {
+		const struct table_touch *x = &w->o->hot[i];
+		struct im_error ignored = { 0 };
+		uint64_t offset = (uint64_t)x->block * TABLE_BLOCK_BYTES;
+		const struct table_file *f = &w->table->files[x->file];
+		if (offset < f->size)
+			hydrate_range(w->h, t->lane, x->file, offset, f->size - offset < TABLE_BLOCK_BYTES ? f->size - offset : TABLE_BLOCK_BYTES,
+			    HYDRATE_AHEAD, &ignored);
+	}
+}
+
+static void *run_background(void *context)
+{
+	struct thread *t = context;
+	struct worker *w = t->w;
+	setpriority(PRIO_PROCESS, (id_t)gettid(), NICE); /* on Linux: of this thread */
+	bring_hot(t);
+	for (;;) {
+		uint32_t file;
+		uint64_t offset, len;
+		struct im_error why = { 0 };
+		if (!next_place(w, &file, &offset, &len)) {
+			begin_again(w);
+			continue;
+		}
+		if (t->number % BACKGROUND)
+			give_way(w); /* all but one */
+		if (hydrate_range(w->h, t->lane, file, offset, len, HYDRATE_AHEAD, &why)) {
+			table_trouble(w->table, "%s", why.text);
+			nanosleep(&(struct timespec){ .tv_nsec = 200000000 }, NULL);
+		} else {
+			sync_file_range(w->o->hydrate.fds[file], (off_t)offset, (off_t)len, SYNC_FILE_RANGE_WRITE); /* no burst at the end */
+		}
+	}
+	return NULL;
+}
+
+/* --- */
+
+static int start(struct worker *w, void *(*run)(void *), unsigned number, struct im_error *err)
+{
+	pthread_t thread;
+	struct thread *t = calloc(1, sizeof *t); /* for as long as the process lives */
+	if (!t)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	t->w = w;
+	t->number = number;
+	int rc = run == run_reader ? 0 : hydrate_lane_new(number, &t->lane, err);
+	if (rc == 0 && pthread_create(&thread, NULL, run, t))
+		rc = im_fail(err, IM_ENOMEM, "cannot start a thread");
+	return rc;
+}
+
+static int start_all(struct worker *w, struct im_error *err)
+{
+	int rc = 0;
+	for (unsigned i = 0; i < READERS && w->group >= 0 && rc == 0; i++)
+		rc = start(w, run_reader, i, err);
+	for (unsigned i = 0; i < ANSWERERS && w->group >= 0 && rc == 0; i++)
+		rc = start(w, run_answerer, 1 + i, err);
+	for (unsigned i = 0; i < BACKGROUND && rc == 0; i++)
+		rc = start(w, run_background, 1 + ANSWERERS + i, err);
+	return rc;
+}
+
+/* Until every file is ordinary. A file that cannot be made durable now is tried again. */
+static void finish_files(struct worker *w)
+{
+	struct table_head *head = w->table->head;
+	while (head->files_left) {
+		bool failed = false;
+		for (uint32_t i = 0; i < head->file_count; i++) {
+			struct im_error why = { 0 };
+			if (w->table->files[i].state == FILE_WHOLE && hydrate_finish(w->h, i, &why)) {
+				table_trouble(w->table, "%s", why.text);
+				failed = true;
+			}
+		}
+		if (head->files_left)
+			hydrate_wait(w->h, failed ? 1000 : 100);
+	}
+}
+
+int worker_run(const struct worker_options *options, struct im_error *err)
+{
+	struct worker *w = calloc(1, sizeof *w);
+	struct hydrate_lane *lane;
+	if (!w)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	w->o = options;
+	w->table = options->hydrate.table;
+	w->group = options->hydrate.group;
+	pthread_mutex_init(&w->mutex, NULL);
+	pthread_mutex_init(&w->place_mutex, NULL);
+	pthread_cond_init(&w->work, NULL);
+	pthread_cond_init(&w->room, NULL);
+	table_take_over(w->table);
+	int rc = hydrate_new(&options->hydrate, &w->h, err);
+	if (rc == 0)
+		rc = index_inodes(w, err);
+	if (rc == 0)
+		rc = hydrate_lane_new(0, &lane, err);
+	if (rc)
+		return rc;
+	serve_stale(w, lane);
+	rc = start_all(w, err);
+	if (rc == 0)
+		finish_files(w);
+	return rc;
+}
