@@ -6,6 +6,7 @@
  */
 #include "backup/internal.h"
 
+#include "base/arriving.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -135,6 +136,15 @@ static void tell_follower(struct backup_run *run, struct backup_image *image)
 		json_object_set_new(image->result.log, "joined", json_true());
 }
 
+/* What a restore is still filling has holes where content is to come. */
+static int refuse_arriving(const struct im_config_store *store, struct im_error *err)
+{
+	auto_free char *stage = im_arriving_find(store->path);
+	return stage ? im_fail(err, IM_ELOCKED, "%s is still being restored (imvault status shows how far it is), and is backed up when it is complete; left there: %s",
+	                   store->path, stage) :
+	               0;
+}
+
 static int read_store(struct backup_run *run, struct backup_image *image, struct backup_store *row, struct im_error *err)
 {
 	const struct store_events events = { on_store_warn, on_store_progress, run };
@@ -144,7 +154,9 @@ static int read_store(struct backup_run *run, struct backup_image *image, struct
 	};
 	struct im_error why = { 0 };
 	image->result.pause_us = -1;
-	int rc = store_find(image->store->type)->snapshot(&request, &image->result, &why);
+	int rc = refuse_arriving(image->store, &why);
+	if (rc == 0)
+		rc = store_find(image->store->type)->snapshot(&request, &image->result, &why);
 	if (rc == 0) {
 		const struct snapshot_result *r = &image->result;
 		row->status = "ok";

@@ -4,6 +4,7 @@
  * it proved, and how the two clocks stand against the target.
  */
 #include "restore/restore.h"
+#include "restore/instant/abort.h"
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -16,7 +17,7 @@
 #include <sys/wait.h>
 
 static const enum option_id options[] = { OPTION_AT, OPTION_STORE, OPTION_PATH, OPTION_TO, OPTION_OVERWRITE, OPTION_EXEC,
-	OPTION_INSTANT, OPTION_DETACH, OPTION_DRY_RUN, OPTION_CHECK, OPTION_RTO, OPTION_END };
+	OPTION_INSTANT, OPTION_DETACH, OPTION_RESUME, OPTION_ABORT, OPTION_DRY_RUN, OPTION_CHECK, OPTION_RTO, OPTION_END };
 
 static const char help[] =
     "imvault restore: rebuild a node from the vault, and time it.\n"
@@ -33,6 +34,8 @@ static const char help[] =
     "  --exec CMD    start the service; its success is \"service ready\"\n"
     "  --instant     start it at once: what it needs comes first, the rest meanwhile\n"
     "  --detach      with --instant: return when the service is ready\n"
+    "  --resume      goes on with an instant restore that was cut off\n"
+    "  --abort       gives one up; both take its folder if more than one is there\n"
     "  --dry-run     the plan and a forecast; writes nothing\n"
     "  --check HOW   quick (default), full or none: the check of what was rebuilt\n"
     "  --rto TIME    the recovery target to judge by, such as 10m\n"
@@ -344,22 +347,51 @@ static int check_options(const struct options *o, struct im_error *err)
 	return 0;
 }
 
+static void on_aborted(void *context, const char *text)
+{
+	output_line(context, "%s", text);
+}
+
+/* Folders that --resume and --abort are about; NULL: those that are mounted. */
+static int take_paths(const struct options *o, const char ***ret, struct im_error *err)
+{
+	if (!o->resume && !o->abort && o->operand_count)
+		return im_fail(err, IM_EUSAGE, "restore: unexpected argument %s", o->operands[0]);
+	if (!o->operand_count)
+		return 0;
+	const char **paths = calloc((size_t)o->operand_count + 1, sizeof *paths);
+	if (!paths)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	*ret = paths;
+	for (int i = 0; i < o->operand_count; i++) {
+		if (o->operands[i][0] != '/')
+			return im_fail(err, IM_EUSAGE, "restore: %s must be an absolute path", o->operands[i]);
+		paths[i] = o->operands[i];
+	}
+	return 0;
+}
+
 static int run(struct cli *cli, struct im_error *err)
 {
 	const struct options *o = &cli->options;
 	const struct restore_events events = { .phase = progress_on_phase, .planned = on_planned, .progress = progress_on_bytes, .warn = on_warn, .context = cli };
 	struct restore_result result;
 	enum restore_mode mode;
+	auto_free const char **paths = NULL;
 	int rc = check_options(o, err);
 	if (rc == 0)
 		rc = mode_of(o, &mode, err);
+	if (rc == 0)
+		rc = take_paths(o, &paths, err);
+	if (rc == 0 && o->abort)
+		return instant_abort(paths, on_aborted, cli, err);
 	if (rc == 0)
 		rc = session_open(cli, SESSION_RESTORE_KEY, err);
 	if (rc)
 		return rc;
 	const struct restore_request request = {
 		.vault = cli->vault, .node = session_node(cli), .at = o->at, .stores = (const char *const *)o->stores,
-		.path = o->path, .to = o->to, .overwrite = o->overwrite, .exec_command = o->exec, .dry_run = o->dry_run, .mode = mode, .detach = o->detach,
+		.path = o->path, .to = o->to, .overwrite = o->overwrite, .exec_command = o->exec, .dry_run = o->dry_run, .mode = mode, .detach = o->detach, .resume = o->resume, .paths = paths,
 		.check_level = o->check, .rto_ms = o->rto_ms, .start_us = cli->start_us, .opened_us = cli->opened_us, .events = &events,
 	};
 	/* The snapshot's own target is not known yet; counting down needs --rto or a configuration. */
@@ -373,4 +405,4 @@ static int run(struct cli *cli, struct im_error *err)
 	return rc;
 }
 
-const struct command cmd_restore = { "restore", "rebuild a node and time it", help, options, 0, run };
+const struct command cmd_restore = { "restore", "rebuild a node and time it", help, options, -1, run };

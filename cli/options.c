@@ -46,6 +46,8 @@ static const struct {
 	[OPTION_ONCE] = { "once", no_argument, 0 },
 	[OPTION_INSTANT] = { "instant", optional_argument, 0 },
 	[OPTION_DETACH] = { "detach", no_argument, 0 },
+	[OPTION_RESUME] = { "resume", no_argument, 0 },
+	[OPTION_ABORT] = { "abort", no_argument, 0 },
 	[OPTION_NEW_PASSPHRASE_FILE] = { "new-passphrase-file", required_argument, 0 },
 };
 
@@ -122,6 +124,8 @@ static bool *flag_field(struct options *o, enum option_id id)
 	case OPTION_DRY_RUN: return &o->dry_run;
 	case OPTION_ONCE: return &o->once;
 	case OPTION_DETACH: return &o->detach;
+	case OPTION_RESUME: return &o->resume;
+	case OPTION_ABORT: return &o->abort;
 	default: return NULL;
 	}
 }

@@ -4,6 +4,7 @@
  */
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "restore/instant/abort.h"
 #include "restore/internal.h"
 
 #include <string.h>
@@ -52,12 +53,22 @@ static int add_folder_of(struct restore_job *job, const struct restore_pick *p, 
 	return im_fail(err, IM_EUSAGE, "%s lies in the root folder, which cannot change places with a restored one", p->unit_path);
 }
 
+static int make_way(struct restore_job *job, struct im_error *err)
+{
+	int rc = 0;
+	for (size_t i = 0; i < job->pick_count && rc == 0; i++) {
+		auto_free char *place = target_place(job->target, job->picks[i].unit_path);
+		rc = place ? instant_make_way(place, err) : im_fail(err, IM_ENOMEM, "out of memory");
+	}
+	return rc;
+}
+
 /* Where each store goes, and is the place free? */
 int restore_aim(struct restore_job *job, struct im_error *err)
 {
 	const struct restore_request *q = job->request;
 	bool instant = q->mode != RESTORE_ORDINARY && !q->dry_run && !job->ordinary;
-	int rc = target_new(q->to, q->overwrite || q->dry_run, &job->target, err);
+	int rc = target_new(q->to, q->overwrite || q->dry_run || q->resume, &job->target, err);
 	if (rc == 0 && instant)
 		target_set_instant(job->target);
 	for (size_t i = 0; i < job->pick_count && rc == 0; i++) {
@@ -80,6 +91,8 @@ int restore_aim(struct restore_job *job, struct im_error *err)
 		if (rc)
 			im_error_context(err, "store %s", p->name);
 	}
+	if (rc == 0 && !q->dry_run && !q->resume)
+		rc = make_way(job, err);
 	return rc ? rc : target_check(job->target, err);
 }
 

@@ -24,6 +24,7 @@ struct engine_options {
 	bool check_ids;          /* compare chunks with their ids */
 	uint64_t lazy_bytes;     /* the content of larger files comes later (engine_content); 0: everything is fetched */
 	uint32_t lazy_max;       /* not more of them than this */
+	bool only_lazy;          /* everything else is there already: nothing is fetched, made or written */
 	uint64_t total_bytes;    /* for progress; 0: unknown */
 	/* Once, before anything is fetched; not in a dry run. all: everything is planned, so the
 	 * figures are final. */

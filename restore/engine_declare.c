@@ -103,6 +103,8 @@ static int add_piece(struct engine_store *s, struct built_file *f, const struct 
     enum entry_type type, const struct im_ref *ref, const uint8_t id[32], struct im_error *err)
 {
 	struct engine *e = s->engine;
+	if (e->options.only_lazy && !f->lazy)
+		return 0;
 	const struct pack_info *pack = snapshot_pack(s->rebuild.snapshot, ref->pack);
 	struct im_ref where = *ref;
 	where.pack = s->base + (uint32_t)(pack - s->rebuild.snapshot->packs);
@@ -162,6 +164,8 @@ static int declare_made(struct rebuild *r, uint32_t file, uint64_t file_offset, 
 	if (rc || !f)
 		return rc;
 	IM_CHECK(f->transform);
+	if (e->options.only_lazy && !f->lazy)
+		return 0;
 	if (f->lazy) {
 		count_range(s, f, file_offset, len);
 		return content_made(e->content, f->lazy - 1, file_offset, len, err);
@@ -192,7 +196,7 @@ static int write_now(struct rebuild *r, uint32_t file, uint64_t file_offset, con
 		return rc;
 	IM_CHECK(!f->lazy);
 	count_range(s, f, file_offset, len);
-	if (e->options.dry_run)
+	if (e->options.dry_run || e->options.only_lazy)
 		return 0;
 	built_digest(f, 0, file_offset, data, len);
 	return writer_put(e->writer, &f->writer, file_offset, data, len, err);
@@ -216,7 +220,7 @@ static int declare_folder(struct rebuild *r, const char *path, struct im_error *
 		return im_fail(err, IM_ECORRUPT,
 		    "the snapshot names a folder '%s', which is not a plain path; it is not made",
 		    path);
-	if (s->engine->options.dry_run)
+	if (s->engine->options.dry_run || s->engine->options.only_lazy)
 		return 0;
 	keep_folder(s->engine, r->root_fd, path);
 	const char *slash = strrchr(path, '/');

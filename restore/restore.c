@@ -78,6 +78,7 @@ static int make_engine(struct restore_job *job, struct im_error *err)
 		.check_ids = true,
 		.lazy_bytes = is_instant(job) ? INSTANT_EAGER_BYTES : 0,
 		.lazy_max = instant_files_max(),
+		.only_lazy = q->resume,
 		.first_window = tell_planned,
 		.context = job };
 	for (size_t i = 0; i < job->pick_count; i++) {
@@ -420,7 +421,7 @@ static int run(struct restore_job *job, struct im_error *err)
 		return plan_only(job, err);
 	if (!is_instant(job))
 		return rebuild(job, err);
-	rc = instant_run(job, err);
+	rc = q->resume ? instant_resume(job, err) : instant_run(job, err);
 	take_figures(job);
 	return rc ? rc : judge(job, err);
 }
@@ -466,12 +467,27 @@ static void result_begin(struct restore_result *r)
 	*r = (struct restore_result){ .service_ready_ms = -1, .data_complete_ms = -1, .exec_status = -1 };
 }
 
+static int resume(const struct restore_request *request, struct restore_result *ret, struct im_error *err)
+{
+	struct restore_request mine = *request;
+	json_t *keep = NULL;
+	auto_free const char **stores = NULL;
+	bool declined;
+	int rc = instant_take_record(&mine, &keep, &stores, err);
+	if (rc == 0)
+		rc = run_once(&mine, false, ret, &declined, err);
+	json_decref(keep);
+	return rc;
+}
+
 int restore_run(
     const struct restore_request *request, struct restore_result *ret, struct im_error *err)
 {
 	bool declined;
 	struct im_error why = { 0 };
 	result_begin(ret);
+	if (request->resume)
+		return resume(request, ret, err);
 	int rc = run_once(request, false, ret, &declined, &why);
 	if (!rc || !declined || request->mode != RESTORE_INSTANT)
 		return rc ? im_fail(err, rc, "%s", why.text) : 0;

@@ -47,6 +47,8 @@ struct restore_request {
 	const char *exec_command; /* run by /bin/sh -c with IMVAULT_TARGET set; its success is
 				     "service ready" */
 	enum restore_mode mode;
+	bool resume;  /* an instant restore that was cut off goes on; paths says which */
+	const char *const *paths; /* absolute, NULL-terminated: folders of it; NULL: of what is mounted now */
 	bool detach;  /* instant: return when the service is ready; the rest goes on in the background */
 	bool dry_run; /* plan and forecast only; writes nothing, and what is in the way is told, not
 			 refused */

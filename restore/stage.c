@@ -25,22 +25,6 @@ static const char marker_name[] = "marker";
 static const char marker_text[] =
     "imvault restore in progress; safe to remove when no restore runs\n";
 
-char *stage_name(char *ret, const char *name, const char *suffix)
-{
-	size_t room = NAME_MAX - strlen(suffix) - 1;
-	if (!name)
-		return strcpy(ret, suffix);
-	if (strlen(name) <= room) {
-		sprintf(ret, ".%s%s", name, suffix);
-		return ret;
-	}
-	uint32_t h = 2166136261u; /* FNV-1a: keeps shortened names apart */
-	for (const char *p = name; *p; p++)
-		h = (h ^ (uint8_t)*p) * 16777619u;
-	sprintf(ret, ".%.*s-%08x%s", (int)room - 9, name, h, suffix);
-	return ret;
-}
-
 static int open_locked(struct stage *s, const char *where, struct im_error *err)
 {
 	for (int tries = 0; tries < 10; tries++) {
@@ -115,6 +99,21 @@ int stage_open(
 		rc = im_fail_errno(err, IM_EIO, errno, "cannot make %s/root in %s", s->name, where);
 	if (rc == 0 && (s->root_fd = im_beneath_open(s->fd, "root", O_RDONLY | O_DIRECTORY, 0)) < 0)
 		rc = im_fail_errno(err, IM_EIO, errno, "cannot open %s/root in %s", s->name, where);
+	if (rc)
+		stage_close(s);
+	return rc;
+}
+
+int stage_open_again(struct stage *s, int parent_fd, const char *name, struct im_error *err)
+{
+	*s = (struct stage){ .parent_fd = parent_fd, .fd = -1, .root_fd = -1 };
+	snprintf(s->name, sizeof s->name, "%s", name);
+	s->fd = im_beneath_open(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	int rc = s->fd < 0 ? im_fail_errno(err, errno == ENOENT ? IM_ENOTFOUND : IM_EIO, errno, "cannot open %s", name) : 0;
+	if (rc == 0 && flock(s->fd, LOCK_EX | LOCK_NB))
+		rc = im_fail(err, IM_ELOCKED, "another imvault works on %s", name);
+	if (rc == 0 && (s->root_fd = im_beneath_open(s->fd, "root", O_RDONLY | O_DIRECTORY, 0)) < 0)
+		rc = im_fail_errno(err, IM_EIO, errno, "cannot open %s/root", name);
 	if (rc)
 		stage_close(s);
 	return rc;

@@ -16,9 +16,8 @@ struct stage {
 /* Makes or takes over parent/name. where: for messages. */
 int stage_open(
     struct stage *s, int parent_fd, const char *name, const char *where, struct im_error *err);
+/* One that is there: locked, nothing is changed. */
+int stage_open_again(struct stage *s, int parent_fd, const char *name, struct im_error *err);
 void stage_close(struct stage *s); /* the folder stays */
 int stage_remove(struct stage *s, struct im_error *err);
-/* "." NAME SUFFIX, shortened to fit; NULL: SUFFIX alone. ret has NAME_MAX + 1 bytes. */
-char *stage_name(char *ret, const char *name, const char *suffix);
-
 #endif

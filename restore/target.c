@@ -2,6 +2,7 @@
 /*
  * Units and groups, what is in their way, and their stages (see target.h).
  */
+#include "base/arriving.h"
 #include "base/beneath.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -141,7 +142,7 @@ int target_add(struct target *t, const char *path, const char *const *beside, si
 
 void target_set_instant(struct target *t)
 {
-	t->suffix = TARGET_INSTANT_SUFFIX;
+	t->suffix = IM_ARRIVING_SUFFIX;
 }
 
 int target_add_folder(struct target *t, const char *path, struct im_error *err)
@@ -222,7 +223,7 @@ static int look_at_unit(const struct target *t, const struct target_unit *u, obs
 		return im_fail(err, rc, "%s", why.text);
 	enum place_state state;
 	char stage[NAME_MAX + 1];
-	rc = place_look(fd, *u->name ? u->name : ".", stage_name(stage, NULL, t->suffix), &state, err);
+	rc = place_look(fd, *u->name ? u->name : ".", im_stage_name(stage, NULL, t->suffix), &state, err);
 	if (rc == 0 && state == PLACE_TAKEN)
 		rc = fn(context, t, u, u->name, err);
 	for (size_t i = 0; i < u->beside_count && rc == 0; i++) {
@@ -339,7 +340,7 @@ static int begin_group(struct target *t, struct target_group *g, struct im_error
 		fd = mounted;
 	}
 	g->parent_fd = TAKE_FD(fd);
-	stage_name(name, g->inside ? NULL : u->name, t->suffix);
+	im_stage_name(name, g->inside ? NULL : u->name, t->suffix);
 	auto_free char *where = im_format(
 	    "%s/%s", t->to ? t->to : "", g->inside ? u->path : u->folder);
 	return stage_open(&g->stage, g->parent_fd, name, where ? where : u->path, err);
@@ -358,6 +359,26 @@ int target_begin(struct target *t, struct im_error *err)
 	int rc = 0;
 	for (size_t i = 0; i < t->group_count && rc == 0; i++)
 		rc = begin_group(t, &t->groups[i], err);
+	return rc;
+}
+
+static int begin_group_again(struct target *t, struct target_group *g, struct im_error *err)
+{
+	const struct target_unit *u = &t->units[g->outer];
+	char name[NAME_MAX + 1];
+	auto_close int fd = -1;
+	int rc = beneath_folder(t->root_fd, u->folder, !t->to, false, &fd, NULL, err);
+	if (rc)
+		return rc;
+	g->parent_fd = TAKE_FD(fd);
+	return stage_open_again(&g->stage, g->parent_fd, im_stage_name(name, u->name, t->suffix), err);
+}
+
+int target_begin_again(struct target *t, struct im_error *err)
+{
+	int rc = t->root_fd < 0 ? im_fail(err, IM_ENOTFOUND, "%s is not there", t->to) : 0;
+	for (size_t i = 0; i < t->group_count && rc == 0; i++)
+		rc = begin_group_again(t, &t->groups[i], err);
 	return rc;
 }
 

@@ -22,7 +22,6 @@
 #include <stdint.h>
 
 #define TARGET_PARTIAL_SUFFIX ".imvault-partial"
-#define TARGET_INSTANT_SUFFIX ".imvault-instant"
 #define TARGET_DAMAGED_SUFFIX ".imvault-damaged"
 #define TARGET_ASIDE_INFIX ".before-restore-"
 
@@ -52,6 +51,9 @@ int target_space(struct target *t, size_t unit, uint64_t *ret_free_bytes, uint64
     struct im_error *err);
 /* Makes the stages (and missing parents). IM_ELOCKED if another restore works there. */
 int target_begin(struct target *t, struct im_error *err);
+
+/* The same for stages that are there already: nothing is emptied. IM_ENOTFOUND: one is not. */
+int target_begin_again(struct target *t, struct im_error *err);
 
 int target_root_fd(const struct target *t, size_t unit); /* the stage's root/, borrowed */
 /* Does relative path belong to another unit of the group, nested deeper than this one? */

@@ -109,8 +109,8 @@ static int exchange(const struct cover *c)
 	while (!e && is_mount(c->target))
 		if (umount2(c->target, MNT_DETACH | UMOUNT_NOFOLLOW))
 			e = errno;
-	if (!e && !is_empty(c->target))
-		e = ENOTEMPTY;
+	if (!e && !is_empty(c->target)) /* … or a restart of the machine */
+		return is_empty(c->staged) ? 0 : ENOTEMPTY;
 	if (!e && change_immutable(c->target, false) && errno != ENOTTY && errno != EOPNOTSUPP)
 		e = errno;
 	if (!e && renameat2(AT_FDCWD, c->staged, AT_FDCWD, c->target, RENAME_EXCHANGE))

@@ -2,52 +2,16 @@
 /*
  * The story of an instant restore, and its undoing as long as nothing was served.
  */
-#include "restore/instant/instant.h"
+#include "restore/instant/instant_internal.h"
 
-#include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/interrupt.h"
-#include "restore/instant/arrange.h"
-#include "restore/instant/keeper.h"
-#include "restore/instant/record.h"
-#include "restore/instant/stash.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
-#include <poll.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SPARE_DESCRIPTORS = 256, POLL_MS = 20 };
-
-struct instant {
-	struct restore_job *job;
-	enum fan_kind kind;
-	struct arrangement *wholes;
-	size_t whole_count;
-	size_t arranged;        /* so many of them were begun */
-	int *fds;               /* of the files, by number; then the table's and the group's: as the stash holds them */
-	uint32_t file_count;
-	struct table table;
-	int group, stash, alive[2]; /* alive: read and write end */
-	uint32_t *order;
-	struct worker_options worker;
-	struct keeper_options keeper;
-	pid_t child;            /* the first keeper, or -1 */
-	bool serving;           /* from here on nothing is undone */
-	rlim_t files_before;    /* the soft limit we came with */
-};
-
-static const char *kind_name(enum fan_kind kind)
-{
-	return kind == FAN_BLOCKS ? "blocks" : "files";
-}
+enum { SPARE_DESCRIPTORS = 256 };
 
 static int decline(struct instant *in, struct im_error *err, const char *why)
 {
@@ -135,88 +99,12 @@ static int make_files(struct instant *in, struct im_error *err)
 	return engine_make_lazy(job->engine, in->fds, err);
 }
 
-/* --- the state --- */
-
-static const struct content *sort_content; /* qsort has no context in C */
-
-static int by_size(const void *a, const void *b)
-{
-	const struct built_file *x = content_file(sort_content, *(const uint32_t *)a), *y = content_file(sort_content, *(const uint32_t *)b);
-	if (x->writer.size_bytes != y->writer.size_bytes)
-		return x->writer.size_bytes < y->writer.size_bytes ? -1 : 1;
-	return *(const uint32_t *)a < *(const uint32_t *)b ? -1 : 1;
-}
-
-static int make_table(struct instant *in, struct im_error *err)
-{
-	const struct content *c = engine_content(in->job->engine);
-	uint32_t n = in->file_count;
-	auto_free uint64_t *sizes = calloc(n ? n : 1, sizeof *sizes);
-	auto_free bool *digests = calloc(n ? n : 1, sizeof *digests);
-	in->order = calloc(n ? n : 1, sizeof *in->order);
-	if (!sizes || !digests || !in->order)
-		return im_fail(err, IM_ENOMEM, "out of memory");
-	for (uint32_t i = 0; i < n; i++) {
-		sizes[i] = content_file(c, i)->writer.size_bytes;
-		digests[i] = content_file(c, i)->digest != NULL;
-		in->order[i] = i;
-	}
-	sort_content = c;
-	qsort(in->order, n, sizeof *in->order, by_size);
-	int rc = table_new(sizes, digests, n, &in->table, err);
-	for (uint32_t i = 0; rc == 0 && i < n; i++) {
-		struct stat st;
-		if (fstat(in->fds[i], &st))
-			return im_fail_errno(err, IM_EIO, errno, "cannot stat a file that is restored");
-		in->table.files[i].ino = st.st_ino;
-	}
-	if (rc)
-		return rc;
-	struct table_head *h = in->table.head;
-	h->kind = in->kind;
-	h->begin_us = in->job->start_us;
-	h->begin_wall_ms = in->job->start_wall_ms;
-	h->rto_ms = in->job->result->rto_ms;
-	h->front = getpid();
-	return 0;
-}
-
 static int watch_files(struct instant *in, struct im_error *err)
 {
 	int rc = fan_open(in->kind, &in->group, err);
 	for (uint32_t i = 0; i < in->file_count && rc == 0; i++)
 		rc = fan_mark(in->group, in->kind, in->fds[i], err);
-	if (rc)
-		return rc;
-	in->fds[in->file_count] = in->table.fd;
-	in->fds[in->file_count + 1] = in->group;
-	return stash_make(in->fds, in->file_count + 2, &in->stash, err);
-}
-
-static json_t *describe(const struct instant *in, const struct arrangement *a)
-{
-	const struct restore_job *job = in->job;
-	json_t *stores = json_array();
-	for (size_t i = 0; i < job->pick_count; i++) {
-		const struct restore_pick *p = &job->picks[i];
-		json_array_append_new(stores, json_pack("{s:s, s:I, s:s, s:I, s:I, s:I}", "name", p->name, "snapshot", (json_int_t)p->snapshot->seq, "epoch",
-		    p->route.has_log ? p->route.epoch : "", "after", (json_int_t)p->route.after, "until", (json_int_t)p->route.until, "reached_ms",
-		    (json_int_t)p->route.reached_ms));
-	}
-	return json_pack("{s:s, s:s, s:b, s:O, s:s, s:s?, s:s, s:I, s:I, s:o}", "target", a->cover.target, "staged", a->cover.staged, "folder", a->is_folder,
-	    "moves", a->moves, "node", job->result->node, "to", job->request->to, "kind", kind_name(in->kind), "stash", (json_int_t)stash_number(in->stash),
-	    "begin_ms", (json_int_t)job->start_wall_ms, "stores", stores);
-}
-
-static int write_records(struct instant *in, enum record_phase phase, struct im_error *err)
-{
-	int rc = 0;
-	for (size_t i = 0; i < in->whole_count && rc == 0; i++) {
-		json_t *details = describe(in, &in->wholes[i]);
-		rc = details ? record_write(in->wholes[i].stage, phase, details, err) : im_fail(err, IM_ENOMEM, "out of memory");
-		json_decref(details);
-	}
-	return rc;
+	return rc ? rc : instant_make_stash(in, err);
 }
 
 /* --- room --- */
@@ -239,7 +127,7 @@ static int arrange_all(struct instant *in, struct im_error *err)
 
 static int take_room(struct instant *in, struct im_error *err)
 {
-	int rc = write_records(in, RECORD_BUILDING, err);
+	int rc = instant_write_records(in, RECORD_BUILDING, err);
 	for (size_t i = 0; i < in->whole_count && rc == 0; i++) {
 		in->arranged++;
 		rc = arrange_do(&in->wholes[i], err);
@@ -260,159 +148,6 @@ static void undo(struct instant *in)
 		struct arrangement *a = &in->wholes[--in->arranged];
 		if (cover_unmount(&a->cover, &why) || arrange_undo(a, &why))
 			restore_warn(in->job, "%s could not be put back as it was: %s", a->cover.target, why.text);
-	}
-}
-
-/* --- serving --- */
-
-static int switch_all(void *context, struct im_error *err)
-{
-	struct instant *in = context;
-	int rc = 0;
-	for (size_t i = 0; i < in->whole_count && rc == 0; i++)
-		rc = cover_switch(&in->wholes[i].cover, err);
-	return rc ? rc : write_records(in, RECORD_SWITCHED, err);
-}
-
-static int serve(struct instant *in, struct im_error *err)
-{
-	struct restore_job *job = in->job;
-	in->worker = (struct worker_options){ .hydrate = { .content = engine_content(job->engine), .table = &in->table,
-		.storage = job->request->vault->storage, .fds = in->fds, .group = in->group }, .order = in->order };
-	if (pipe2(in->alive, O_CLOEXEC))
-		return im_fail_errno(err, IM_EFAIL, errno, "cannot make a pipe");
-	in->keeper = (struct keeper_options){ .table = &in->table, .worker = &in->worker, .finish = switch_all, .context = in, .alive_fd = in->alive[1] };
-	int rc = write_records(in, RECORD_SERVING, err);
-	for (size_t i = 0; i < in->whole_count && rc == 0; i++)
-		rc = cover_mount(&in->wholes[i].cover, err);
-	if (rc)
-		return rc;
-	in->table.head->phase = TABLE_HYDRATING;
-	in->table.head->ready_us = im_monotonic_us();
-	rc = keeper_start(&in->keeper, &in->child, err);
-	in->serving = rc == 0;
-	return rc;
-}
-
-/* Nobody else watches any more: we begin anew. */
-static void guard(void *context)
-{
-	struct instant *in = context;
-	struct table_head *h = in->table.head;
-	struct pollfd end = { .fd = in->alive[0], .events = POLLIN };
-	struct im_error ignored = { 0 };
-	const struct restore_events *ev = in->job->request->events;
-	if (ev && ev->progress)
-		ev->progress(ev->context, h->filled_bytes, h->total_bytes);
-	if (in->alive[1] >= 0) { /* ours would keep the pipe alive */
-		close(in->alive[1]);
-		in->alive[1] = -1;
-	}
-	if (poll(&end, 1, 0) <= 0 || !(end.revents & POLLHUP) || table_phase(&in->table) == TABLE_SWITCHED || table_phase(&in->table) == TABLE_GIVEN_UP)
-		return;
-	waitpid(in->child, NULL, 0);
-	close(in->alive[0]);
-	if (pipe2(in->alive, O_CLOEXEC) == 0)
-		keeper_start(&in->keeper, &in->child, &ignored);
-}
-
-static uint64_t left_blocks(const struct table *t)
-{
-	uint64_t left = 0;
-	for (uint32_t i = 0; i < t->head->file_count; i++)
-		left += t->files[i].left;
-	return left;
-}
-
-static int wait_until_complete(struct instant *in, struct im_error *err)
-{
-	const struct table_head *h = in->table.head;
-	uint32_t told = 0;
-	char text[TABLE_TROUBLE_BYTES];
-	while (table_phase(&in->table) != TABLE_SWITCHED) {
-		struct pollfd end = { .fd = in->alive[0], .events = POLLIN };
-		guard(in);
-		poll(&end, 1, POLL_MS);
-		if (h->trouble_count != told) {
-			told = h->trouble_count;
-			snprintf(text, sizeof text, "%s", h->trouble);
-			restore_warn(in->job, "%s", text);
-		}
-		if (table_phase(&in->table) == TABLE_GIVEN_UP)
-			return im_fail(err, IM_EFAIL, "the restore was ended by imvault restore --abort");
-		if (h->bad_blocks && left_blocks(&in->table) == h->bad_blocks)
-			return im_fail(err, IM_ECORRUPT,
-			    "everything is back but %" PRIu64 " KiB that are damaged in the vault: reading them is an error, never wrong bytes. The service stays as it is until the vault is repaired (then: imvault restore --resume) or given up (imvault restore --abort)",
-			    h->bad_blocks * TABLE_BLOCK_BYTES / 1024);
-		if (im_interrupt_signal())
-			return im_fail(err, IM_EINTERRUPTED, "interrupted; the restore goes on in the background (imvault status shows it)");
-	}
-	return 0;
-}
-
-static int64_t since_start_ms(const struct instant *in, int64_t us)
-{
-	return us ? (us - in->job->start_us + 500) / 1000 : -1;
-}
-
-static int start_service(struct instant *in, struct im_error *err)
-{
-	struct restore_job *job = in->job;
-	struct restore_result *r = job->result;
-	if (!job->request->exec_command) {
-		r->service_ready_ms = since_start_ms(in, in->table.head->ready_us);
-		in->table.head->service_us = in->table.head->ready_us;
-		return 0;
-	}
-	restore_phase_begin(job, "start");
-	int64_t begin = im_monotonic_us();
-	auto_free char *target = target_place(job->target, "");
-	const struct start_options options = { .command = job->request->exec_command, .target = target && *target ? target : "/",
-		.inherit_fd = in->stash, .files_soft = in->files_before, .tick = guard, .context = in };
-	int rc = restore_start(&options, &r->exec_status, err);
-	restore_phase_add(job, "start", im_monotonic_us() - begin, 0);
-	if (rc)
-		return rc;
-	in->table.head->service_us = im_monotonic_us();
-	r->service_ready_ms = since_start_ms(in, in->table.head->service_us);
-	return 0;
-}
-
-static void tell(struct instant *in)
-{
-	struct restore_job *job = in->job;
-	struct restore_result *r = job->result;
-	const struct table_head *h = in->table.head;
-	r->instant = (struct restore_instant){ .events = h->events, .demand_bytes = h->demand_bytes, .longest_wait_ms = (int64_t)h->longest_us / 1000,
-		.worker_starts = h->worker_starts, .keeper_starts = h->keeper_starts };
-	for (size_t i = 0; i < job->pick_count; i++) {
-		bool differs = false;
-		for (uint32_t k = 0; k < h->file_count; k++)
-			differs |= in->table.files[k].differs && content_file(engine_content(job->engine), k)->store == job->picks[i].engine_store;
-		restore_row(job, i, differs ? "different" : job->picks[i].late ? "older" : "ok",
-		    differs ? "it is not what the snapshot and its log say" :
-			      "each block compared; not checked as a whole, since the service was writing already");
-		if (differs) {
-			job->bad = true;
-			restore_worst(job, IM_ECORRUPT);
-		}
-	}
-}
-
-/* What was mounted goes, if nobody uses it; else it waits for the service's next start. */
-static void end_stages(struct instant *in)
-{
-	for (size_t i = 0; i < in->whole_count; i++) {
-		struct arrangement *a = &in->wholes[i];
-		struct im_error why = { 0 };
-		bool gone = false;
-		if (cover_end_alias(&a->cover, &gone, &why) || !gone) {
-			if (!in->job->result->instant.alias)
-				in->job->result->instant.alias = strdup(a->cover.staged);
-			continue;
-		}
-		if (target_remove_stage(in->job->target, i, &why))
-			restore_warn(in->job, "%s", why.text);
 	}
 }
 
@@ -439,7 +174,7 @@ static int build(struct instant *in, struct im_error *err)
 	if (rc == 0)
 		rc = check_plan(in, err);
 	if (rc == 0)
-		rc = make_table(in, err);
+		rc = instant_make_table(in, err);
 	if (rc == 0)
 		rc = watch_files(in, err);
 	if (rc == 0)
@@ -449,33 +184,18 @@ static int build(struct instant *in, struct im_error *err)
 	if (rc == 0)
 		rc = im_interrupt_check(err);
 	if (rc == 0)
-		rc = serve(in, err);
+		rc = instant_serve(in, err);
 	restore_phase_add(job, "prepare", im_monotonic_us() - begin, 0);
 	return rc;
 }
 
-static int see_through(struct instant *in, struct im_error *err)
+void instant_begin(struct instant *in, struct restore_job *job)
 {
-	struct restore_job *job = in->job;
-	struct im_error why = { 0 };
-	int rc = start_service(in, &why);
-	if (rc == IM_EINTERRUPTED)
-		return im_fail(err, rc, "%s", why.text);
-	if (rc)
-		restore_warn(job, "%s", why.text);
-	restore_phase_begin(job, "hydrate");
-	int64_t begin = im_monotonic_us();
-	int end = job->request->detach ? 0 : wait_until_complete(in, err);
-	restore_phase_add(job, "hydrate", im_monotonic_us() - begin, in->table.head->filled_bytes);
-	tell(in);
-	if (end || job->request->detach)
-		return end ? end : rc ? im_fail(err, rc, "%s", why.text) : 0;
-	job->result->data_complete_ms = since_start_ms(in, in->table.head->switched_us);
-	end_stages(in);
-	return rc ? im_fail(err, rc, "%s", why.text) : 0;
+	*in = (struct instant){ .job = job, .table = { .fd = -1 }, .group = -1, .stash = -1, .alive = { -1, -1 }, .child = -1 };
+	raise_limit(in);
 }
 
-static void clear(struct instant *in)
+void instant_clear(struct instant *in)
 {
 	for (size_t i = 0; i < in->file_count; i++)
 		if (in->fds && in->fds[i] >= 0)
@@ -487,7 +207,7 @@ static void clear(struct instant *in)
 	for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
 		if (*ends[i] >= 0)
 			close(*ends[i]);
-	if (in->child > 0 && in->serving)
+	if (in->child > 0)
 		waitpid(in->child, NULL, in->job->result->data_complete_ms < 0 ? WNOHANG : 0);
 	free(in->wholes);
 	free(in->order);
@@ -496,16 +216,16 @@ static void clear(struct instant *in)
 
 int instant_run(struct restore_job *job, struct im_error *err)
 {
-	struct instant in = { .job = job, .table = { .fd = -1 }, .group = -1, .stash = -1, .alive = { -1, -1 } };
-	raise_limit(&in);
+	struct instant in;
+	instant_begin(&in, job);
 	int rc = build(&in, err);
-	job->result->mode = kind_name(in.kind);
+	job->result->mode = instant_kind_name(in.kind);
 	if (in.serving) {
 		target_keep(job->target);
-		rc = see_through(&in, err);
+		rc = instant_see_through(&in, err);
 	} else {
 		undo(&in);
 	}
-	clear(&in);
+	instant_clear(&in);
 	return rc;
 }

@@ -16,4 +16,11 @@ uint32_t instant_files_max(void);
  * an ordinary restore may be tried. */
 int instant_run(struct restore_job *job, struct im_error *err);
 
+
+/* Goes on with one that was cut off: request->resume. The job was chosen and aimed by instant_take_record's request. */
+int instant_resume(struct restore_job *job, struct im_error *err);
+/* What was asked for then; the strings live in *ret_keep, which json_decref frees; *ret_stores: malloc'ed, goes into request->stores.
+ * *ret_over: there is nothing to go on with but the end: it was done here. IM_ENOTFOUND: no such restore. */
+int instant_take_record(struct restore_request *request, json_t **ret_keep, const char ***ret_stores, struct im_error *err);
+
 #endif

@@ -1,31 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The record's name tells everybody whether the folder is still arriving; what it says is for us.
+ */
 #include "restore/instant/record.h"
 
+#include "base/arriving.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #define RECORD_MAX_BYTES (16u << 20)
+#define SWITCHED_NAME "switched.json"
 
 static const char *const phases[] = { "building", "serving", "switched" };
 
 int record_write(const char *stage, enum record_phase phase, const json_t *details, struct im_error *err)
 {
-	auto_free char *path = im_path_join(stage, RECORD_NAME);
-	json_t *all = details ? json_copy((json_t *)details) : json_object();
+	auto_free char *path = im_path_join(stage, IM_ARRIVING_RECORD), *after = im_path_join(stage, SWITCHED_NAME);
+	json_t *all = json_copy((json_t *)details);
 	json_object_set_new(all, "format", json_integer(1));
 	json_object_set_new(all, "phase", json_string(phases[phase]));
 	auto_free char *text = json_dumps(all, JSON_INDENT(1) | JSON_SORT_KEYS);
 	json_decref(all);
-	if (!path || !text)
+	if (!path || !after || !text)
 		return im_fail(err, IM_ENOMEM, "out of memory");
-	return im_file_write(path, text, strlen(text), 0600, IM_FILE_REPLACE, err);
+	int rc = im_file_write(phase == RECORD_SWITCHED ? after : path, text, strlen(text), 0600, IM_FILE_REPLACE, err);
+	if (rc == 0 && phase == RECORD_SWITCHED && unlink(path) && errno != ENOENT)
+		rc = im_fail_errno(err, IM_EIO, errno, "cannot remove %s", path);
+	return rc;
 }
 
-int record_read(const char *stage, enum record_phase *ret_phase, json_t **ret_details, struct im_error *err)
+static int read_one(const char *stage, const char *name, enum record_phase *ret_phase, json_t **ret_details, struct im_error *err)
 {
-	auto_free char *path = im_path_join(stage, RECORD_NAME);
+	auto_free char *path = im_path_join(stage, name);
 	auto_buf struct im_buf text = { 0 };
 	if (!path)
 		return im_fail(err, IM_ENOMEM, "out of memory");
@@ -42,4 +52,13 @@ int record_read(const char *stage, enum record_phase *ret_phase, json_t **ret_de
 		}
 	json_decref(all);
 	return im_fail(err, IM_ECORRUPT, "%s makes no sense", path);
+}
+
+int record_read(const char *stage, enum record_phase *ret_phase, json_t **ret_details, struct im_error *err)
+{
+	struct im_error why = { 0 };
+	int rc = read_one(stage, IM_ARRIVING_RECORD, ret_phase, ret_details, &why);
+	if (rc == IM_ENOTFOUND)
+		return read_one(stage, SWITCHED_NAME, ret_phase, ret_details, err);
+	return rc ? im_fail(err, rc, "%s", why.text) : 0;
 }

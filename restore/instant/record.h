@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What an instant restore leaves on disk while it is under way, for those who come after a crash:
- * "instant.json" in each of its stage folders (PARENT/.NAME.imvault-instant/). It holds no secrets.
+ * "instant.json" (see base/arriving.h) in each of its stage folders, "switched.json" when all is ordinary. It holds no secrets.
  */
 #ifndef IM_RESTORE_INSTANT_RECORD_H
 #define IM_RESTORE_INSTANT_RECORD_H
@@ -10,8 +10,6 @@
 
 #include <jansson.h>
 #include <stdint.h>
-
-#define RECORD_NAME "instant.json"
 
 enum record_phase {
 	RECORD_BUILDING, /* nothing was served from it: may be thrown away */

@@ -82,6 +82,8 @@ static int index_inodes(struct worker *w, struct im_error *err)
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	memset(w->by_inode, 0xff, w->inode_slots * sizeof *w->by_inode);
 	for (uint32_t i = 0; i < count; i++) {
+		if (!w->table->files[i].ino)
+			continue; /* complete since before a crash */
 		size_t at = hash_inode(w, w->table->files[i].ino);
 		while (w->by_inode[at] != NO_FILE)
 			at = (at + 1) & (w->inode_slots - 1);

@@ -4,6 +4,7 @@
  */
 #include "restore/target.h"
 
+#include "base/arriving.h"
 #include "base/beneath.h"
 #include "base/file.h"
 #include "fixture.h"
@@ -419,12 +420,12 @@ static void stage_name__fits_and_stays_distinct(void **state)
 	char a[256], b[256], name[256];
 	memset(name, 'x', 255);
 	name[255] = 0;
-	stage_name(a, name, TARGET_PARTIAL_SUFFIX);
+	im_stage_name(a, name, TARGET_PARTIAL_SUFFIX);
 	name[254] = 'y';
-	stage_name(b, name, TARGET_PARTIAL_SUFFIX);
+	im_stage_name(b, name, TARGET_PARTIAL_SUFFIX);
 	assert_in_range(strlen(a), 1, 255);
 	assert_string_not_equal(a, b);
-	assert_string_equal(stage_name(a, "chat.db", TARGET_PARTIAL_SUFFIX), ".chat.db.imvault-partial");
+	assert_string_equal(im_stage_name(a, "chat.db", TARGET_PARTIAL_SUFFIX), ".chat.db.imvault-partial");
 	target_damaged_name(a, name);
 	assert_int_equal(strlen(a), 255);
 }

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Going on with an instant restore that was cut off. Either a process of the service still holds the
+ * event group: then everything is as it was, and what waits is answered. Or nobody does (the machine
+ * was restarted): then the files' own holes say what is missing, and what the service wrote before
+ * stays. The plan is made anew from the vault and must be the same as then.
+ */
+#include "restore/instant/instant_internal.h"
+
+#include "base/beneath.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "restore/instant/find.h"
+#include "restore/instant/lazy.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { DEPTH_MAX = 256 };
+
+/* --- which restore --- */
+
+static int find_records(const struct restore_request *q, struct found_list *l, struct im_error *err)
+{
+	int rc = q->paths ? 0 : found_add_mounted(l, err);
+	for (size_t i = 0; q->paths && q->paths[i] && rc == 0; i++)
+		rc = found_add_path(l, q->paths[i], err);
+	if (rc == 0)
+		rc = found_complete(l, err);
+	if (rc == 0 && !l->count)
+		return im_fail(err, IM_ENOTFOUND, "no instant restore was cut off%s", q->paths ? " there" : "; name its folder if the machine was restarted since");
+	for (size_t i = 0; i < l->count && rc == 0; i++) {
+		const char *target = json_string_value(json_object_get(l->items[i].details, "target"));
+		target = target ? target : l->items[i].stage;
+		if (l->items[i].phase == RECORD_BUILDING)
+			rc = im_fail(err, IM_EUSAGE, "the restore of %s had not shown anything yet: start it again", target);
+		else if (l->items[i].phase == RECORD_SWITCHED)
+			rc = im_fail(err, IM_EUSAGE, "the restore of %s is complete", target);
+		else if (found_is_at_work(&l->items[i]))
+			rc = im_fail(err, IM_ELOCKED, "the restore of %s is at work: imvault status shows how far it is", target);
+	}
+	return rc;
+}
+
+int instant_take_record(struct restore_request *request, json_t **ret_keep, const char ***ret_stores, struct im_error *err)
+{
+	struct found_list l = { 0 };
+	int rc = find_records(request, &l, err);
+	json_t *d = rc ? NULL : l.items[0].details, *stores = json_object_get(d, "stores"), *row;
+	const char **names = calloc(json_array_size(stores) + 1, sizeof *names);
+	size_t i;
+	json_array_foreach(stores, i, row) {
+		if (names && rc == 0)
+			names[i] = json_string_value(json_object_get(row, "name"));
+		if (rc == 0 && names && !names[i])
+			rc = im_fail(err, IM_ECORRUPT, "the record in %s makes no sense", l.items[0].stage);
+	}
+	const char *kind = json_string_value(json_object_get(d, "kind"));
+	if (rc == 0 && (!names || !kind))
+		rc = im_fail(err, names ? IM_ECORRUPT : IM_ENOMEM, "the record in %s cannot be used", l.items[0].stage);
+	if (rc == 0) {
+		request->node = json_string_value(json_object_get(d, "node"));
+		request->at = json_string_value(json_object_get(d, "at"));
+		request->to = json_string_value(json_object_get(d, "to"));
+		request->stores = names;
+		request->mode = strcmp(kind, "files") == 0 ? RESTORE_FILES : RESTORE_BLOCKS;
+		*ret_keep = json_incref(d);
+		*ret_stores = names;
+	} else {
+		free(names);
+	}
+	found_clear(&l);
+	return rc;
+}
+
+/* The vault must give the same as then: what has arrived already came from there. */
+static int check_way(const struct instant *in, const json_t *details, struct im_error *err)
+{
+	const json_t *stores = json_object_get(details, "stores");
+	for (size_t i = 0; i < in->job->pick_count; i++) {
+		const struct restore_pick *p = &in->job->picks[i];
+		const json_t *row = NULL;
+		for (size_t k = 0; k < json_array_size(stores) && !row; k++) {
+			const char *name = json_string_value(json_object_get(json_array_get(stores, k), "name"));
+			row = name && strcmp(name, p->name) == 0 ? json_array_get(stores, k) : NULL;
+		}
+		const char *epoch = json_string_value(json_object_get(row, "epoch"));
+		if (!row || !epoch || json_integer_value(json_object_get(row, "snapshot")) != (json_int_t)p->snapshot->seq ||
+		    strcmp(epoch, p->route.has_log ? p->route.epoch : "") != 0 || json_integer_value(json_object_get(row, "after")) != p->route.after ||
+		    json_integer_value(json_object_get(row, "until")) != p->route.until)
+			return im_fail(err, IM_EUSAGE,
+			    "the vault now leads to another state of store %s than the one that was being restored; imvault restore --abort, then restore again",
+			    p->name);
+	}
+	return 0;
+}
+
+static int take_wholes(struct instant *in, const struct found_list *l, struct im_error *err)
+{
+	in->wholes = calloc(l->count, sizeof *in->wholes);
+	int rc = in->wholes ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
+	for (size_t i = 0; i < l->count && rc == 0; i++) {
+		rc = found_arrangement(&l->items[i], &in->wholes[i], err);
+		in->whole_count += rc == 0;
+	}
+	return rc;
+}
+
+/* --- after a restart: what is on disk --- */
+
+struct scan {
+	struct scanned {
+		char *path;
+		uint64_t size, limit;
+		int fd;
+	} *files;
+	size_t count, cap;
+};
+
+static void scan_clear(struct scan *s)
+{
+	for (size_t i = 0; i < s->count; i++) {
+		free(s->files[i].path);
+		if (s->files[i].fd >= 0)
+			close(s->files[i].fd);
+	}
+	free(s->files);
+	*s = (struct scan){ 0 };
+}
+
+static int scan_file(struct scan *s, int dir_fd, const char *name, struct im_error *err)
+{
+	struct scanned f = { .fd = -1 };
+	struct im_error why = { 0 };
+	auto_close int fd = openat(dir_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : im_fail_errno(err, IM_EIO, errno, "cannot open %s, which is being restored", name);
+	int rc = lazy_read(fd, &f.path, &f.size, &f.limit, &why);
+	if (rc == IM_ENOTFOUND)
+		return 0;
+	if (rc)
+		return im_fail(err, rc, "%s: %s", name, why.text);
+	if (s->count == s->cap) {
+		size_t cap = s->cap ? 2 * s->cap : 64;
+		struct scanned *grown = reallocarray(s->files, cap, sizeof *grown);
+		if (!grown) {
+			free(f.path);
+			return im_fail(err, IM_ENOMEM, "out of memory");
+		}
+		s->files = grown;
+		s->cap = cap;
+	}
+	f.fd = TAKE_FD(fd);
+	s->files[s->count++] = f;
+	return 0;
+}
+
+static int scan_folder(struct scan *s, int fd, unsigned depth, struct im_error *err)
+{
+	auto_closedir DIR *dir = fdopendir(fd);
+	if (!dir || depth > DEPTH_MAX) {
+		if (!dir)
+			close(fd);
+		return im_fail(err, IM_EIO, "cannot look through the folder that is being restored");
+	}
+	int rc = 0;
+	for (struct dirent *e; rc == 0 && (e = readdir(dir));) {
+		struct stat st;
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
+			continue;
+		if (S_ISREG(st.st_mode)) {
+			rc = scan_file(s, fd, e->d_name, err);
+		} else if (S_ISDIR(st.st_mode)) {
+			int child = im_beneath_open(fd, e->d_name, O_RDONLY | O_DIRECTORY, 0);
+			rc = child < 0 ? im_fail_errno(err, IM_EIO, errno, "cannot open folder %s", e->d_name) : scan_folder(s, child, depth + 1, err);
+		}
+	}
+	return rc;
+}
+
+static int scan_all(const struct instant *in, struct scan *s, struct im_error *err)
+{
+	int rc = 0;
+	for (size_t i = 0; i < in->whole_count && rc == 0; i++) {
+		int fd = open(in->wholes[i].cover.staged, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		rc = fd < 0 ? im_fail_errno(err, IM_EIO, errno, "cannot open %s", in->wholes[i].cover.staged) : scan_folder(s, fd, 0, err);
+	}
+	return rc;
+}
+
+static int by_path(const void *a, const void *b)
+{
+	return strcmp(((const struct scanned *)a)->path, ((const struct scanned *)b)->path);
+}
+
+/* Which of the planned files are still incomplete: their descriptors move into in->fds. */
+static int match_files(struct instant *in, struct scan *s, struct im_error *err)
+{
+	const struct content *c = engine_content(in->job->engine);
+	size_t matched = 0;
+	in->file_count = (uint32_t)content_count(c);
+	in->fds = malloc((in->file_count + 2) * sizeof *in->fds);
+	if (!in->fds)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	for (size_t i = 0; i < in->file_count + 2; i++)
+		in->fds[i] = -1;
+	if (s->count)
+		qsort(s->files, s->count, sizeof *s->files, by_path);
+	for (uint32_t i = 0; i < in->file_count; i++) {
+		const struct built_file *f = content_file(c, i);
+		const struct scanned key = { .path = (char *)f->writer.path };
+		struct scanned *found = s->count ? bsearch(&key, s->files, s->count, sizeof key, by_path) : NULL;
+		if (!found)
+			continue;
+		if (found->size != f->writer.size_bytes)
+			return im_fail(err, IM_ECORRUPT, "/%s had another size when its restore began", found->path);
+		in->fds[i] = dup(found->fd);
+		matched += in->fds[i] >= 0;
+	}
+	if (matched != s->count)
+		return im_fail(err, IM_ECORRUPT, "files are incomplete that the snapshot does not have; imvault restore --abort, then restore again");
+	return 0;
+}
+
+/* A block without a hole has arrived, or is the server's. */
+static void note_arrived(struct instant *in, uint32_t file, uint64_t limit)
+{
+	struct table_file *f = &in->table.files[file];
+	uint32_t left = 0;
+	f->limit = limit;
+	for (uint32_t b = 0; b < f->blocks; b++) {
+		uint64_t offset = (uint64_t)b * TABLE_BLOCK_BYTES, len = f->size - offset < TABLE_BLOCK_BYTES ? f->size - offset : TABLE_BLOCK_BYTES;
+		bool ours = in->fds[file] >= 0 && offset < limit;
+		len = ours && limit - offset < len ? limit - offset : len;
+		bool here = !ours || !lazy_has_hole(in->fds[file], offset, len);
+		*table_block(&in->table, file, b) = here ? BLOCK_DONE : BLOCK_NONE;
+		left += !here;
+	}
+	f->left = left;
+	f->touched = 1; /* nobody knows whether it was */
+	f->state = in->fds[file] < 0 ? FILE_ORDINARY : FILE_LAZY;
+}
+
+static int take_from_disk(struct instant *in, struct scan *s, struct im_error *err)
+{
+	int rc = match_files(in, s, err);
+	if (rc == 0)
+		rc = instant_make_table(in, err);
+	for (uint32_t i = 0; rc == 0 && i < in->file_count; i++) {
+		const struct scanned key = { .path = (char *)content_file(engine_content(in->job->engine), i)->writer.path };
+		const struct scanned *found = in->fds[i] < 0 ? NULL : bsearch(&key, s->files, s->count, sizeof key, by_path);
+		note_arrived(in, i, found ? found->limit : in->table.files[i].size);
+	}
+	in->resumed = true;
+	return rc ? rc : instant_make_stash(in, err);
+}
+
+/* Before anything else: if a service has these files open, its accesses wait from now on. */
+static int watch_scanned(struct instant *in, struct scan *s, struct im_error *err)
+{
+	in->kind = in->job->request->mode == RESTORE_FILES ? FAN_FILES : FAN_BLOCKS;
+	int rc = scan_all(in, s, err);
+	if (rc == 0)
+		rc = fan_open(in->kind, &in->group, err);
+	for (size_t i = 0; i < s->count && rc == 0; i++)
+		rc = fan_mark(in->group, in->kind, s->files[i].fd, err);
+	for (size_t i = 0; i < in->whole_count && rc == 0; i++)
+		if (cover_is_mounted(&in->wholes[i].cover))
+			restore_warn(in->job, "nobody watched over %s since imvault's processes ended: what was read there meanwhile may have been zeros; restart its service when this is complete, and check its data",
+			    in->wholes[i].cover.target);
+	return rc;
+}
+
+/* --- while the service still holds everything --- */
+
+static int take_from_stash(struct instant *in, int stash, struct im_error *err)
+{
+	size_t count = 0;
+	int rc = stash_look(stash, &in->fds, &count, err);
+	if (rc == 0 && count < 2)
+		rc = im_fail(err, IM_EUSAGE, "the process that holds the restore holds something else");
+	if (rc)
+		return rc;
+	in->file_count = (uint32_t)count - 2;
+	rc = table_open(in->fds[count - 2], true, &in->table, err);
+	if (rc == 0 && in->table.head->file_count != in->file_count)
+		rc = im_fail(err, IM_ECORRUPT, "the state of the restore does not fit its files");
+	if (rc)
+		return rc;
+	close(in->fds[count - 2]);
+	in->fds[count - 2] = in->table.fd;
+	in->group = in->fds[count - 1];
+	in->kind = (enum fan_kind)in->table.head->kind;
+	return 0;
+}
+
+static int check_files(struct instant *in, struct im_error *err)
+{
+	const struct content *c = engine_content(in->job->engine);
+	bool same = content_count(c) == in->file_count;
+	for (uint32_t i = 0; same && i < in->file_count; i++) {
+		struct stat st;
+		const struct table_file *f = &in->table.files[i];
+		same = f->size == content_file(c, i)->writer.size_bytes && (f->state == FILE_ORDINARY || (fstat(in->fds[i], &st) == 0 && st.st_ino == f->ino));
+	}
+	return same ? instant_make_order(in, err) :
+	              im_fail(err, IM_EUSAGE, "the vault now leads to other files than those that were being restored; imvault restore --abort, then restore again");
+}
+
+/* --- */
+
+static int plan_again(struct instant *in, const json_t *details, struct im_error *err)
+{
+	struct restore_job *job = in->job;
+	int rc = restore_plan(job, err);
+	if (rc == 0)
+		rc = check_way(in, details, err);
+	if (rc == 0)
+		rc = content_seal((struct content *)engine_content(job->engine), err);
+	engine_stop_writing(job->engine);
+	for (size_t i = 0; i < job->pick_count; i++)
+		if (rc == 0 && (job->picks[i].failed || !job->picks[i].added))
+			rc = im_fail(err, IM_ECORRUPT, "store %s cannot be planned any more: %s", job->picks[i].name, job->first.text);
+	return rc;
+}
+
+static int build_again(struct instant *in, const struct found_list *l, struct im_error *err)
+{
+	struct scan scan = { 0 };
+	auto_close int stash = -1;
+	struct im_error ignored = { 0 };
+	uint64_t number = (uint64_t)json_integer_value(json_object_get(l->items[0].details, "stash"));
+	int rc = take_wholes(in, l, err);
+	if (rc == 0)
+		rc = target_begin_again(in->job->target, err);
+	bool held = rc == 0 && stash_find(number, &stash, &ignored) == 0;
+	if (rc == 0)
+		rc = held ? take_from_stash(in, stash, err) : watch_scanned(in, &scan, err);
+	if (rc == 0)
+		rc = plan_again(in, l->items[0].details, err);
+	if (rc == 0)
+		rc = held ? check_files(in, err) : take_from_disk(in, &scan, err);
+	scan_clear(&scan);
+	if (rc == 0 && held)
+		in->stash = TAKE_FD(stash);
+	return rc ? rc : instant_serve(in, err);
+}
+
+int instant_resume(struct restore_job *job, struct im_error *err)
+{
+	struct instant in;
+	struct found_list l = { 0 };
+	instant_begin(&in, job);
+	target_keep(job->target);
+	int rc = find_records(job->request, &l, err);
+	if (rc == 0)
+		rc = build_again(&in, &l, err);
+	job->result->mode = instant_kind_name(in.kind);
+	if (rc == 0)
+		rc = instant_see_through(&in, err);
+	instant_clear(&in);
+	found_clear(&l);
+	return rc;
+}

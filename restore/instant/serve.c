@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From "the folders are shown" to "they are ordinary": the keepers' start, the service's start, the
+ * watch over both, and what is told in the end.
+ */
+#include "restore/instant/instant_internal.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/interrupt.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+enum { POLL_MS = 20 };
+
+static int switch_all(void *context, struct im_error *err)
+{
+	struct instant *in = context;
+	int rc = 0;
+	for (size_t i = 0; i < in->whole_count && rc == 0; i++)
+		rc = cover_switch(&in->wholes[i].cover, err);
+	return rc ? rc : instant_write_records(in, RECORD_SWITCHED, err);
+}
+
+int instant_serve(struct instant *in, struct im_error *err)
+{
+	struct restore_job *job = in->job;
+	in->worker = (struct worker_options){ .hydrate = { .content = engine_content(job->engine), .table = &in->table,
+		.storage = job->request->vault->storage, .fds = in->fds, .group = in->group, .resumed = in->resumed }, .order = in->order };
+	if (pipe2(in->alive, O_CLOEXEC))
+		return im_fail_errno(err, IM_EFAIL, errno, "cannot make a pipe");
+	in->keeper = (struct keeper_options){ .table = &in->table, .worker = &in->worker, .finish = switch_all, .context = in, .alive_fd = in->alive[1] };
+	int rc = instant_write_records(in, RECORD_SERVING, err);
+	for (size_t i = 0; i < in->whole_count && rc == 0; i++)
+		rc = cover_is_mounted(&in->wholes[i].cover) ? 0 : cover_mount(&in->wholes[i].cover, err);
+	if (rc)
+		return rc;
+	if (table_phase(&in->table) == TABLE_BUILDING)
+		in->table.head->phase = TABLE_HYDRATING;
+	in->table.head->ready_us = im_monotonic_us();
+	rc = keeper_start(&in->keeper, &in->child, err);
+	in->serving = rc == 0;
+	return rc;
+}
+
+/* Nobody else watches any more: we begin anew. */
+static void guard(void *context)
+{
+	struct instant *in = context;
+	struct table_head *h = in->table.head;
+	struct pollfd end = { .fd = in->alive[0], .events = POLLIN };
+	struct im_error ignored = { 0 };
+	const struct restore_events *ev = in->job->request->events;
+	if (ev && ev->progress)
+		ev->progress(ev->context, h->filled_bytes, h->total_bytes);
+	if (in->alive[1] >= 0) { /* ours would keep the pipe alive */
+		close(in->alive[1]);
+		in->alive[1] = -1;
+	}
+	if (poll(&end, 1, 0) <= 0 || !(end.revents & POLLHUP) || table_phase(&in->table) == TABLE_SWITCHED || table_phase(&in->table) == TABLE_GIVEN_UP)
+		return;
+	waitpid(in->child, NULL, 0);
+	close(in->alive[0]);
+	if (pipe2(in->alive, O_CLOEXEC) == 0)
+		keeper_start(&in->keeper, &in->child, &ignored);
+}
+
+static uint64_t left_blocks(const struct table *t)
+{
+	uint64_t left = 0;
+	for (uint32_t i = 0; i < t->head->file_count; i++)
+		left += t->files[i].left;
+	return left;
+}
+
+static int wait_until_complete(struct instant *in, struct im_error *err)
+{
+	const struct table_head *h = in->table.head;
+	uint32_t told = 0;
+	char text[TABLE_TROUBLE_BYTES];
+	while (table_phase(&in->table) != TABLE_SWITCHED) {
+		struct pollfd end = { .fd = in->alive[0], .events = POLLIN };
+		guard(in);
+		poll(&end, 1, POLL_MS);
+		if (h->trouble_count != told) {
+			told = h->trouble_count;
+			snprintf(text, sizeof text, "%s", h->trouble);
+			restore_warn(in->job, "%s", text);
+		}
+		if (table_phase(&in->table) == TABLE_GIVEN_UP)
+			return im_fail(err, IM_EFAIL, "the restore was ended by imvault restore --abort");
+		if (h->bad_blocks && left_blocks(&in->table) == h->bad_blocks)
+			return im_fail(err, IM_ECORRUPT,
+			    "everything is back but %" PRIu64 " KiB that are damaged in the vault: reading them is an error, never wrong bytes. The service stays as it is until the vault is repaired (then: imvault restore --resume) or given up (imvault restore --abort)",
+			    h->bad_blocks * TABLE_BLOCK_BYTES / 1024);
+		if (im_interrupt_signal())
+			return im_fail(err, IM_EINTERRUPTED, "interrupted; the restore goes on in the background (imvault status shows it)");
+	}
+	return 0;
+}
+
+static int64_t since_start_ms(const struct instant *in, int64_t us)
+{
+	return us ? (us - in->job->start_us + 500) / 1000 : -1;
+}
+
+static int start_service(struct instant *in, struct im_error *err)
+{
+	struct restore_job *job = in->job;
+	struct restore_result *r = job->result;
+	if (!job->request->exec_command) {
+		r->service_ready_ms = since_start_ms(in, in->table.head->ready_us);
+		in->table.head->service_us = in->table.head->ready_us;
+		return 0;
+	}
+	restore_phase_begin(job, "start");
+	int64_t begin = im_monotonic_us();
+	auto_free char *target = target_place(job->target, "");
+	const struct start_options options = { .command = job->request->exec_command, .target = target && *target ? target : "/",
+		.inherit_fd = in->stash, .files_soft = in->files_before, .tick = guard, .context = in };
+	int rc = restore_start(&options, &r->exec_status, err);
+	restore_phase_add(job, "start", im_monotonic_us() - begin, 0);
+	if (rc)
+		return rc;
+	in->table.head->service_us = im_monotonic_us();
+	r->service_ready_ms = since_start_ms(in, in->table.head->service_us);
+	return 0;
+}
+
+static void tell(struct instant *in)
+{
+	struct restore_job *job = in->job;
+	struct restore_result *r = job->result;
+	const struct table_head *h = in->table.head;
+	r->instant = (struct restore_instant){ .events = h->events, .demand_bytes = h->demand_bytes, .longest_wait_ms = (int64_t)h->longest_us / 1000,
+		.worker_starts = h->worker_starts, .keeper_starts = h->keeper_starts };
+	for (size_t i = 0; i < job->pick_count; i++) {
+		bool differs = false;
+		for (uint32_t k = 0; k < h->file_count; k++)
+			differs |= in->table.files[k].differs && content_file(engine_content(job->engine), k)->store == job->picks[i].engine_store;
+		restore_row(job, i, differs ? "different" : job->picks[i].late ? "older" : "ok",
+		    differs ? "it is not what the snapshot and its log say" :
+			      "each block compared; not checked as a whole, since the service was writing already");
+		if (differs) {
+			job->bad = true;
+			restore_worst(job, IM_ECORRUPT);
+		}
+	}
+}
+
+/* What was mounted goes, if nobody uses it; else it waits for the service's next start. */
+static void end_stages(struct instant *in)
+{
+	for (size_t i = 0; i < in->whole_count; i++) {
+		struct arrangement *a = &in->wholes[i];
+		struct im_error why = { 0 };
+		bool gone = false;
+		if (cover_end_alias(&a->cover, &gone, &why) || !gone) {
+			if (!in->job->result->instant.alias)
+				in->job->result->instant.alias = strdup(a->cover.staged);
+			continue;
+		}
+		if (target_remove_stage(in->job->target, i, &why))
+			restore_warn(in->job, "%s", why.text);
+	}
+}
+
+int instant_see_through(struct instant *in, struct im_error *err)
+{
+	struct restore_job *job = in->job;
+	struct im_error why = { 0 };
+	int rc = start_service(in, &why);
+	if (rc == IM_EINTERRUPTED)
+		return im_fail(err, rc, "%s", why.text);
+	if (rc)
+		restore_warn(job, "%s", why.text);
+	restore_phase_begin(job, "hydrate");
+	int64_t begin = im_monotonic_us();
+	int end = job->request->detach ? 0 : wait_until_complete(in, err);
+	restore_phase_add(job, "hydrate", im_monotonic_us() - begin, in->table.head->filled_bytes);
+	tell(in);
+	if (end || job->request->detach)
+		return end ? end : rc ? im_fail(err, rc, "%s", why.text) : 0;
+	job->result->data_complete_ms = since_start_ms(in, in->table.head->switched_us);
+	end_stages(in);
+	return rc ? im_fail(err, rc, "%s", why.text) : 0;
+}
