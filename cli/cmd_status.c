@@ -226,27 +226,49 @@ static int judge(struct verdict *v, const struct snapshot_list *list, struct im_
 	return rc;
 }
 
-static int run(struct cli *cli, struct im_error *err)
+/* On a machine that is just being rebuilt there may be no configuration, and nothing to judge but that. */
+static int judge_restores_only(struct verdict *v, struct im_error *err)
 {
-	struct verdict v = { .cli = cli, .now_ms = im_now_ms() };
+	struct cli *cli = v->cli;
+	if (session_url(cli) || !v->restoring)
+		return 0;
+	output_boolean(cli->json, "green", false);
+	cli->error_shown = v->red > 0;
+	return im_fail(err, IM_EPARTIAL, "an instant restore is not complete");
+}
+
+static int judge_node(struct verdict *v, struct im_error *err)
+{
+	struct cli *cli = v->cli;
 	struct snapshot_list list = { 0 };
 	int rc = session_open(cli, SESSION_ANY_KEY, err);
 	if (rc)
 		return rc;
-	v.node = session_node(cli);
-	if (!v.node)
+	v->node = session_node(cli);
+	if (!v->node)
 		return im_fail(err, IM_EUSAGE, "status: which node? Give --node NAME");
-	output_array(cli->json, "problems");
-	rc = snapshot_list(cli->vault->storage, v.node, &list, err);
+	rc = snapshot_list(cli->vault->storage, v->node, &list, err);
 	if (rc == 0)
-		rc = judge(&v, &list, err);
+		rc = judge(v, &list, err);
 	size_t count = list.count;
 	snapshot_list_clear(&list);
-	if (rc == 0 && !count)
-		rc = im_fail(err, IM_ENOTFOUND, "node %s has no snapshot yet: run imvault backup", v.node);
-	else if (rc == 0 && v.red) {
+	return rc == 0 && !count ? im_fail(err, IM_ENOTFOUND, "node %s has no snapshot yet: run imvault backup", v->node) : rc;
+}
+
+static int run(struct cli *cli, struct im_error *err)
+{
+	struct verdict v = { .cli = cli, .now_ms = im_now_ms() };
+	output_array(cli->json, "problems");
+	int rc = session_config(cli, false, err);
+	if (rc == 0)
+		rc = status_judge_restores(&v, err);
+	if (rc == 0)
+		rc = judge_restores_only(&v, err);
+	if (rc == 0)
+		rc = judge_node(&v, err);
+	if (rc == 0 && (v.red || v.restoring)) {
 		rc = im_fail(err, IM_EPARTIAL, "node %s is not fully protected: %zu problem%s", v.node, v.red, v.red == 1 ? "" : "s");
-		cli->error_shown = true;
+		cli->error_shown = v.red > 0;
 	}
 	output_boolean(cli->json, "green", rc == 0);
 	if (rc == 0)

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -53,10 +54,13 @@ static char **environment(char *target)
 	return all;
 }
 
-/* A number that a service which closes all it might have open does not think of, but that costs little. */
+/* Just beyond the service's limit, where one that closes all it might have open does not look, if that is possible; but small, since
+ * each of its processes pays for the table. */
 static int inherited_number(const struct start_options *o)
 {
-	return o->files_soft > 3 && o->files_soft <= 65536 ? (int)o->files_soft : 1024;
+	struct rlimit limit;
+	bool beyond = getrlimit(RLIMIT_NOFILE, &limit) == 0 && o->files_soft < limit.rlim_cur && o->files_soft <= 4096;
+	return beyond ? (int)o->files_soft : o->files_soft > 1000 ? 1000 : (int)o->files_soft - 1;
 }
 
 static int spawn(const struct start_options *o, int out, pid_t *ret, struct im_error *err)
@@ -77,11 +81,10 @@ static int spawn(const struct start_options *o, int out, pid_t *ret, struct im_e
 	posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
 	posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
 	posix_spawn_file_actions_adddup2(&files, out, STDERR_FILENO);
-	if (o->inherit_fd >= 0)
-		posix_spawn_file_actions_adddup2(&files, o->inherit_fd, 3);
+	int e = o->inherit_fd < 0 ? 0 : posix_spawn_file_actions_adddup2(&files, o->inherit_fd, 3);
 	posix_spawn_file_actions_addclosefrom_np(&files, o->inherit_fd < 0 ? 3 : 4);
 	if (o->inherit_fd >= 0) {
-		posix_spawn_file_actions_adddup2(&files, 3, inherited_number(o));
+		e = e ? e : posix_spawn_file_actions_adddup2(&files, 3, inherited_number(o));
 		posix_spawn_file_actions_addclose(&files, 3);
 	}
 	posix_spawnattr_setsigmask(&attr, &none);
@@ -89,7 +92,7 @@ static int spawn(const struct start_options *o, int out, pid_t *ret, struct im_e
 	posix_spawnattr_setflags(
 	    &attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 	char *argv[] = { "sh", "-c", command, NULL };
-	int e = posix_spawn(ret, "/bin/sh", &files, &attr, argv, env);
+	e = e ? e : posix_spawn(ret, "/bin/sh", &files, &attr, argv, env);
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&files);
 	return e ? im_fail_errno(err, IM_EFAIL, e, "cannot run /bin/sh -c '%s'", o->command) : 0;
