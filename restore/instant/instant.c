@@ -211,6 +211,7 @@ void instant_clear(struct instant *in)
 		waitpid(in->child, NULL, in->job->result->data_complete_ms < 0 ? WNOHANG : 0);
 	free(in->wholes);
 	free(in->order);
+	free(in->hot);
 	free(in->fds);
 }
 

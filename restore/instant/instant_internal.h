@@ -10,6 +10,7 @@
 #include "restore/instant/keeper.h"
 #include "restore/instant/record.h"
 #include "restore/instant/stash.h"
+#include "restore/instant/trace.h"
 
 #include <sys/resource.h>
 
@@ -24,6 +25,8 @@ struct instant {
 	struct table table;
 	int group, stash, alive[2]; /* alive: read and write end */
 	uint32_t *order;
+	struct table_touch *hot; /* what a start touched before */
+	size_t hot_count;
 	struct worker_options worker;
 	struct keeper_options keeper;
 	pid_t child;            /* the first keeper, or -1 */

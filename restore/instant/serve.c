@@ -25,14 +25,21 @@ static int switch_all(void *context, struct im_error *err)
 	int rc = 0;
 	for (size_t i = 0; i < in->whole_count && rc == 0; i++)
 		rc = cover_switch(&in->wholes[i].cover, err);
-	return rc ? rc : instant_write_records(in, RECORD_SWITCHED, err);
+	if (rc == 0)
+		rc = instant_write_records(in, RECORD_SWITCHED, err);
+	/* With the last descriptor of the group goes what may still wait for an answer: everything is there. */
+	if (rc == 0)
+		stash_empty(in->stash);
+	return rc;
 }
 
 int instant_serve(struct instant *in, struct im_error *err)
 {
 	struct restore_job *job = in->job;
+	struct im_error ignored = { 0 };
+	trace_recall(job->request->vault, job->result->node, engine_content(job->engine), &in->table, &in->hot, &in->hot_count, &ignored);
 	in->worker = (struct worker_options){ .hydrate = { .content = engine_content(job->engine), .table = &in->table,
-		.storage = job->request->vault->storage, .fds = in->fds, .group = in->group, .resumed = in->resumed }, .order = in->order };
+		.storage = job->request->vault->storage, .fds = in->fds, .group = in->group, .resumed = in->resumed }, .order = in->order, .hot = in->hot, .hot_count = in->hot_count };
 	if (pipe2(in->alive, O_CLOEXEC))
 		return im_fail_errno(err, IM_EFAIL, errno, "cannot make a pipe");
 	in->keeper = (struct keeper_options){ .table = &in->table, .worker = &in->worker, .finish = switch_all, .context = in, .alive_fd = in->alive[1] };
@@ -62,6 +69,10 @@ static void guard(void *context)
 	if (in->alive[1] >= 0) { /* ours would keep the pipe alive */
 		close(in->alive[1]);
 		in->alive[1] = -1;
+	}
+	if (table_phase(&in->table) == TABLE_SWITCHED && in->group >= 0) { /* see switch_all */
+		close(in->group);
+		in->group = -1;
 	}
 	if (poll(&end, 1, 0) <= 0 || !(end.revents & POLLHUP) || table_phase(&in->table) == TABLE_SWITCHED || table_phase(&in->table) == TABLE_GIVEN_UP)
 		return;
@@ -130,6 +141,9 @@ static int start_service(struct instant *in, struct im_error *err)
 		return rc;
 	in->table.head->service_us = im_monotonic_us();
 	r->service_ready_ms = since_start_ms(in, in->table.head->service_us);
+	struct im_error why = { 0 };
+	if (trace_keep(job->request->vault, r->node, engine_content(job->engine), &in->table, &why))
+		restore_warn(job, "what the service needed to start could not be noted in the vault for next time: %s", why.text);
 	return 0;
 }
 

@@ -47,8 +47,8 @@ static int send_all(const int *fds, size_t count, int *ret_fd, struct im_error *
 	return im_fail_errno(err, IM_EFAIL, e, "cannot put descriptors into a socket");
 }
 
-/* Copies of what a socket's message carries; at most BAG. */
-static int peek_all(int fd, int ret[BAG], size_t *ret_count, struct im_error *err)
+/* What a socket's message carries, or with MSG_PEEK copies of it; at most BAG. */
+static int receive(int fd, int flags, int ret[BAG], size_t *ret_count, struct im_error *err)
 {
 	union {
 		struct cmsghdr align;
@@ -58,7 +58,7 @@ static int peek_all(int fd, int ret[BAG], size_t *ret_count, struct im_error *er
 	struct iovec body = { &n, sizeof n };
 	struct msghdr m = { .msg_iov = &body, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
 	*ret_count = 0;
-	if (recvmsg(fd, &m, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != sizeof n)
+	if (recvmsg(fd, &m, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != sizeof n)
 		return im_fail(err, IM_EUSAGE, "there are no descriptors in this socket");
 	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
@@ -93,13 +93,13 @@ int stash_look(int fd, int **ret_fds, size_t *ret_count, struct im_error *err)
 {
 	int bags[BAG];
 	size_t bag_count, count = 0;
-	int rc = peek_all(fd, bags, &bag_count, err);
+	int rc = receive(fd, MSG_PEEK, bags, &bag_count, err);
 	auto_free int *all = calloc(bag_count ? bag_count * BAG : 1, sizeof *all);
 	if (rc == 0 && !all)
 		rc = im_fail(err, IM_ENOMEM, "out of memory");
 	for (size_t i = 0; i < bag_count && rc == 0; i++) {
 		size_t n;
-		rc = peek_all(bags[i], all + count, &n, err);
+		rc = receive(bags[i], MSG_PEEK, all + count, &n, err);
 		count += n;
 	}
 	close_all(bags, bag_count);
@@ -111,6 +111,15 @@ int stash_look(int fd, int **ret_fds, size_t *ret_count, struct im_error *err)
 	*ret_fds = TAKE_PTR(all);
 	*ret_count = count;
 	return 0;
+}
+
+void stash_empty(int fd)
+{
+	int fds[BAG];
+	size_t count;
+	struct im_error ignored = { 0 };
+	while (receive(fd, 0, fds, &count, &ignored) == 0 || count) /* bags go with what is in them */
+		close_all(fds, count);
 }
 
 uint64_t stash_number(int fd)

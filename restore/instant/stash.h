@@ -21,6 +21,8 @@
 int stash_make(const int *fds, size_t count, int *ret_fd, struct im_error *err);
 /* Copies of all that are in it, in their order: malloc'ed, each to be closed. */
 int stash_look(int fd, int **ret_fds, size_t *ret_count, struct im_error *err);
+/* Takes everything out and closes it; who holds the socket holds nothing any more. */
+void stash_empty(int fd);
 uint64_t stash_number(int fd); /* of the socket, as /proc shows it; the same for every holder until the next boot */
 
 /* Calls fn for each other process that has it open (of those we may look at); not 0 ends the walk and is returned. */

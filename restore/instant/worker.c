@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -461,6 +462,18 @@ static void finish_files(struct worker *w)
 	}
 }
 
+/* What was asked before a file became ordinary is answered before we end. */
+static void answer_rest(struct worker *w)
+{
+	struct pollfd more = { .fd = w->group, .events = POLLIN };
+	for (bool quiet = false; !quiet && w->group >= 0;) {
+		bool empty = poll(&more, 1, 10) == 0;
+		pthread_mutex_lock(&w->mutex);
+		quiet = empty && w->free_count == TABLE_SLOTS - READERS; /* each reader has one */
+		pthread_mutex_unlock(&w->mutex);
+	}
+}
+
 int worker_run(const struct worker_options *options, struct im_error *err)
 {
 	struct worker *w = calloc(1, sizeof *w);
@@ -486,5 +499,7 @@ int worker_run(const struct worker_options *options, struct im_error *err)
 	rc = start_all(w, err);
 	if (rc == 0)
 		finish_files(w);
+	if (rc == 0)
+		answer_rest(w);
 	return rc;
 }
