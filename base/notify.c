@@ -17,7 +17,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static void send_to(const char *name, const char *text, size_t len)
+/* fd: -1, or to be sent along. */
+static void send_to(const char *name, const char *text, size_t len, int sent_fd)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	size_t name_len = strlen(name);
@@ -26,10 +27,27 @@ static void send_to(const char *name, const char *text, size_t len)
 	memcpy(address.sun_path, name, name_len);
 	if (*name == '@')
 		address.sun_path[0] = '\0';
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = { .header = { .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int)) } };
+	memcpy(CMSG_DATA(&control.header), &sent_fd, sizeof sent_fd);
+	struct iovec body = { (void *)text, len };
+	struct msghdr m = { .msg_name = &address, .msg_namelen = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + name_len), .msg_iov = &body, .msg_iovlen = 1 };
+	if (sent_fd >= 0) {
+		m.msg_control = control.bytes;
+		m.msg_controllen = sizeof control.bytes;
+	}
 	auto_close int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd >= 0)
-		sendto(fd, text, len, MSG_NOSIGNAL, (struct sockaddr *)&address,
-		    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + name_len));
+		sendmsg(fd, &m, MSG_NOSIGNAL);
+}
+
+void im_notify_fd(const char *text, int fd)
+{
+	const char *name = getenv("NOTIFY_SOCKET");
+	if (name)
+		send_to(name, text, strlen(text), fd);
 }
 
 void im_notify(const char *format, ...)
@@ -43,7 +61,7 @@ void im_notify(const char *format, ...)
 	int len = vsnprintf(text, sizeof text, format, ap);
 	va_end(ap);
 	if (len > 0)
-		send_to(name, text, (size_t)len < sizeof text ? (size_t)len : sizeof text - 1);
+		send_to(name, text, (size_t)len < sizeof text ? (size_t)len : sizeof text - 1, -1);
 }
 
 void im_notify_reloading(void)

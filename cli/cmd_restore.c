@@ -149,6 +149,18 @@ static void store_json(json_t *row, const struct restore_result *r, const struct
 		log_json(row, s);
 }
 
+static void instant_json(json_t *j, const struct restore_instant *x)
+{
+	json_t *o = json_object();
+	output_integer(o, "accesses", (int64_t)x->events);
+	output_integer(o, "demand_bytes", (int64_t)x->demand_bytes);
+	output_integer(o, "longest_wait_ms", x->longest_wait_ms);
+	output_integer(o, "worker_starts", x->worker_starts);
+	output_integer(o, "keeper_starts", x->keeper_starts);
+	output_text(o, "alias", x->alias);
+	json_object_set_new(j, "instant", o);
+}
+
 static void result_json(json_t *j, const struct restore_result *r)
 {
 	output_text(j, "node", r->node);
@@ -159,6 +171,9 @@ static void result_json(json_t *j, const struct restore_result *r)
 		output_integer(j, "instant_reached_ms", r->instant_reached_ms);
 		clocks_json(j, r);
 	}
+	output_text(j, "mode", r->mode);
+	if (r->instant.keeper_starts)
+		instant_json(j, &r->instant);
 	output_integer(j, "bytes_to_read", (int64_t)r->bytes_to_read);
 	output_integer(j, "bytes_to_write", (int64_t)r->bytes_to_write);
 	output_integer(j, "bytes_read", (int64_t)r->bytes_read);
@@ -262,6 +277,19 @@ static const char *verdict_word(int rc)
 	}
 }
 
+static void say_instant(const struct cli *cli, const struct restore_result *r)
+{
+	const struct restore_instant *x = &r->instant;
+	char bytes[24], longest[40];
+	if (!x->keeper_starts)
+		return;
+	output_line(cli, "meanwhile the service's %" PRIu64 " accesses to incomplete files needed %s; the longest took %s%s", x->events,
+	    im_bytes_format(bytes, sizeof bytes, x->demand_bytes), im_duration_format(longest, sizeof longest, x->longest_wait_ms),
+	    x->worker_starts > 1 || x->keeper_starts > 1 ? "; processes of imvault died and were replaced" : "");
+	if (x->alias)
+		output_line(cli, "until the service ends its folder has a second name; never remove that, it is the live folder: %s", x->alias);
+}
+
 static void say_verdict(const struct cli *cli, const struct restore_result *r, int rc)
 {
 	char instant[IM_INSTANT_BYTES], ready[60] = "", complete[60] = "", target[80] = "", log[80], t[40];
@@ -306,6 +334,8 @@ static void say_damage(const struct restore_result *r)
 
 static void say(const struct cli *cli, const struct restore_result *r, int rc)
 {
+	if (r->mode && strcmp(r->mode, "joined") == 0 && rc == 0)
+		output_line(cli, "COMPLETE  the restore that was under way is complete");
 	if (!r->snapshot)
 		return;
 	if (cli->options.dry_run) {
@@ -316,6 +346,7 @@ static void say(const struct cli *cli, const struct restore_result *r, int rc)
 	}
 	say_stores(cli, r);
 	say_phases(cli, r);
+	say_instant(cli, r);
 	say_damage(r);
 	say_verdict(cli, r, rc);
 }
@@ -374,7 +405,7 @@ static int take_paths(const struct options *o, const char ***ret, struct im_erro
 static int run(struct cli *cli, struct im_error *err)
 {
 	const struct options *o = &cli->options;
-	const struct restore_events events = { .phase = progress_on_phase, .planned = on_planned, .progress = progress_on_bytes, .warn = on_warn, .context = cli };
+	const struct restore_events events = { .phase = progress_on_phase, .planned = on_planned, .progress = progress_on_bytes, .note = progress_on_note, .warn = on_warn, .context = cli };
 	struct restore_result result;
 	enum restore_mode mode;
 	auto_free const char **paths = NULL;

@@ -17,7 +17,7 @@
 static struct {
 	pthread_mutex_t mutex;
 	bool on, shown;
-	char label[64];
+	char label[64], note[64];
 	int64_t begun_us, drawn_us, target_us;
 } line = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
@@ -60,7 +60,7 @@ static void draw(uint64_t done, uint64_t total, int64_t now_us)
 {
 	char text[200], a[24], b[24], rate[24];
 	double seconds = (double)(now_us - line.begun_us) / 1e6;
-	size_t n = (size_t)snprintf(text, sizeof text, "%s ", line.label);
+	size_t n = (size_t)snprintf(text, sizeof text, "%s%s%s ", line.label, *line.note ? ": " : "", line.note);
 	if (total)
 		n += (size_t)snprintf(text + n, sizeof text - n, "%3u %%  %s of %s", (unsigned)(100.0 * (double)done / (double)total),
 		    im_bytes_format(a, sizeof a, done), im_bytes_format(b, sizeof b, total));
@@ -70,7 +70,7 @@ static void draw(uint64_t done, uint64_t total, int64_t now_us)
 		n += (size_t)snprintf(text + n, sizeof text - n, "  %s/s",
 		    im_bytes_format(rate, sizeof rate, (uint64_t)((double)done / seconds)));
 	add_times(text, n, sizeof text, done, total, now_us);
-	fprintf(stderr, "\r\033[K%.79s", text);
+	fprintf(stderr, "\r\033[K%.119s", text);
 	line.shown = true;
 }
 
@@ -97,6 +97,14 @@ void progress_on_bytes(void *context, uint64_t done_bytes, uint64_t total_bytes)
 {
 	(void)context;
 	progress_update(done_bytes, total_bytes);
+}
+
+void progress_on_note(void *context, const char *text)
+{
+	(void)context;
+	pthread_mutex_lock(&line.mutex);
+	snprintf(line.note, sizeof line.note, "%s", text);
+	pthread_mutex_unlock(&line.mutex);
 }
 
 void progress_hide(void)

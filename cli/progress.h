@@ -19,6 +19,8 @@ void progress_update(uint64_t done_bytes, uint64_t total_bytes);
 /* The same two as event functions; context is not used. */
 void progress_on_phase(void *context, const char *name);
 void progress_on_bytes(void *context, uint64_t done_bytes, uint64_t total_bytes);
+/* A few words that stand behind the label until others come. */
+void progress_on_note(void *context, const char *text);
 /* Takes the line away so that other text can be printed; the next update brings it back. */
 void progress_hide(void);
 

@@ -180,14 +180,15 @@ int restore_fetch(struct restore_job *job, struct im_error *err)
 	restore_phase_begin(job, "fetch");
 	rc = engine_fetch(job->engine, err);
 	engine_get_stats(job->engine, &stats);
-	restore_phase_add(job, "fetch", (int64_t)stats.fetch_us, stats.planned_bytes);
+	uint64_t bytes = is_instant(job) ? stats.fetch.plain_bytes : stats.planned_bytes;
+	restore_phase_add(job, "fetch", (int64_t)stats.fetch_us, bytes);
 	restore_phase_add(job, "read", (int64_t)stats.fetch.read_us, stats.fetch.read_bytes)
 	    ->of_threads = true;
 	restore_phase_add(job, "decode", (int64_t)stats.fetch.decode_us, stats.fetch.plain_bytes)
 	    ->of_threads = true;
-	restore_phase_add(job, "write", (int64_t)stats.write_us, stats.planned_bytes)
+	restore_phase_add(job, "write", (int64_t)stats.write_us, bytes)
 	    ->of_threads = true;
-	job->result->bytes_written = rc ? 0 : stats.planned_bytes;
+	job->result->bytes_written = rc ? 0 : bytes;
 	return rc;
 }
 
@@ -472,8 +473,11 @@ static int resume(const struct restore_request *request, struct restore_result *
 	struct restore_request mine = *request;
 	json_t *keep = NULL;
 	auto_free const char **stores = NULL;
-	bool declined;
-	int rc = instant_take_record(&mine, &keep, &stores, err);
+	bool declined, joined;
+	int rc = instant_join(request, ret, &joined, err);
+	if (rc || joined)
+		return rc;
+	rc = instant_take_record(&mine, &keep, &stores, err);
 	if (rc == 0)
 		rc = run_once(&mine, false, ret, &declined, err);
 	json_decref(keep);

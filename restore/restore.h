@@ -22,6 +22,7 @@ struct restore_events { /* each may be NULL; progress comes from any thread */
 	 * sums are what the snapshot says. */
 	void (*planned)(void *context, const struct restore_result *so_far);
 	void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+	void (*note)(void *context, const char *text); /* a few words beside the progress, replacing those before */
 	void (*warn)(void *context, const char *text);
 	void *context;
 };

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/interrupt.h"
+#include "restore/instant/holder.h"
 
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -107,6 +108,35 @@ static int watch_files(struct instant *in, struct im_error *err)
 	return rc ? rc : instant_make_stash(in, err);
 }
 
+/* Will anybody but us keep the group open? Else, with all of imvault killed, the service would read zeros. */
+static int check_holder(struct instant *in, struct im_error *err)
+{
+	const struct restore_request *q = in->job->request;
+	holder_store(in->stash);
+	if (holder_find(in->stash) || (q->exec_command && !holder_is_handed_over(q->exec_command)))
+		return 0;
+	if (!q->exec_command) {
+		restore_warn(in->job, "nobody but imvault's own processes will hold this restore: do not kill them while a service uses its folders (a service started by --exec holds it too)");
+		return 0;
+	}
+	if (q->mode != RESTORE_INSTANT) {
+		restore_warn(in->job, "a service started by an init system does not hold this restore: should all of imvault's processes be killed, it would read zeros");
+		return 0;
+	}
+	return decline(in, err, "a service started by an init system cannot hold what keeps it from reading zeros if imvault is killed; start it directly, run imvault as a unit with FileDescriptorStoreMax=1, or accept the risk with --instant=blocks");
+}
+
+static int check_users(struct instant *in, struct im_error *err)
+{
+	for (size_t i = 0; i < in->whole_count; i++) {
+		char name[16];
+		pid_t pid = holder_find_user(in->wholes[i].cover.target, name);
+		if (pid)
+			return im_fail(err, IM_ELOCKED, "%s is in use by %s (process %d): stop it first", in->wholes[i].cover.target, name, (int)pid);
+	}
+	return 0;
+}
+
 /* --- room --- */
 
 static int arrange_all(struct instant *in, struct im_error *err)
@@ -160,6 +190,8 @@ static int build(struct instant *in, struct im_error *err)
 	if (rc == 0)
 		rc = arrange_all(in, err);
 	if (rc == 0)
+		rc = check_users(in, err);
+	if (rc == 0)
 		rc = restore_plan(job, err);
 	if (rc == 0)
 		rc = check_plan(in, err);
@@ -177,6 +209,8 @@ static int build(struct instant *in, struct im_error *err)
 		rc = instant_make_table(in, err);
 	if (rc == 0)
 		rc = watch_files(in, err);
+	if (rc == 0)
+		rc = check_holder(in, err);
 	if (rc == 0)
 		rc = take_room(in, err);
 	if (rc == 0)

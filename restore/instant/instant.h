@@ -19,6 +19,9 @@ int instant_run(struct restore_job *job, struct im_error *err);
 
 /* Goes on with one that was cut off: request->resume. The job was chosen and aimed by instant_take_record's request. */
 int instant_resume(struct restore_job *job, struct im_error *err);
+/* Joins one whose processes live: what was damaged is tried again, and we wait with them until it is complete. *ret_joined false: it is
+ * not at work. */
+int instant_join(const struct restore_request *request, struct restore_result *ret, bool *ret_joined, struct im_error *err);
 /* What was asked for then; the strings live in *ret_keep, which json_decref frees; *ret_stores: malloc'ed, goes into request->stores.
  * *ret_over: there is nothing to go on with but the end: it was done here. IM_ENOTFOUND: no such restore. */
 int instant_take_record(struct restore_request *request, json_t **ret_keep, const char ***ret_stores, struct im_error *err);

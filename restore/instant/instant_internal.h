@@ -31,6 +31,8 @@ struct instant {
 	struct keeper_options keeper;
 	pid_t child;            /* the first keeper, or -1 */
 	bool resumed;           /* the files hold what came before a crash */
+	int64_t shown_us;       /* when progress was last told, and the demand then */
+	uint64_t shown_demand;
 	bool serving;           /* from here on nothing is undone */
 	rlim_t files_before;    /* the soft limit we came with */
 };

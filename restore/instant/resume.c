@@ -10,15 +10,18 @@
 #include "base/beneath.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/file.h"
+#include "base/interrupt.h"
 #include "restore/instant/find.h"
 #include "restore/instant/lazy.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { DEPTH_MAX = 256 };
@@ -41,8 +44,6 @@ static int find_records(const struct restore_request *q, struct found_list *l, s
 			rc = im_fail(err, IM_EUSAGE, "the restore of %s had not shown anything yet: start it again", target);
 		else if (l->items[i].phase == RECORD_SWITCHED)
 			rc = im_fail(err, IM_EUSAGE, "the restore of %s is complete", target);
-		else if (found_is_at_work(&l->items[i]))
-			rc = im_fail(err, IM_ELOCKED, "the restore of %s is at work: imvault status shows how far it is", target);
 	}
 	return rc;
 }
@@ -73,6 +74,49 @@ int instant_take_record(struct restore_request *request, json_t **ret_keep, cons
 		*ret_stores = names;
 	} else {
 		free(names);
+	}
+	found_clear(&l);
+	return rc;
+}
+
+static int wait_for_others(const struct restore_request *q, const struct table *t, struct im_error *err)
+{
+	const struct restore_events *ev = q->events;
+	for (;;) {
+		switch (table_phase(t)) {
+		case TABLE_SWITCHED: return 0;
+		case TABLE_GIVEN_UP: return im_fail(err, IM_EFAIL, "the restore was ended by imvault restore --abort");
+		default: break;
+		}
+		if (table_is_stuck(t))
+			return im_fail(err, IM_ECORRUPT, "%" PRIu64 " KiB are still damaged in the vault: reading them is an error, never wrong bytes",
+			    t->head->bad_blocks * TABLE_BLOCK_BYTES / 1024);
+		if (im_interrupt_signal())
+			return im_fail(err, IM_EINTERRUPTED, "interrupted; the restore goes on in the background (imvault status shows it)");
+		if (ev && ev->progress)
+			ev->progress(ev->context, t->head->filled_bytes, t->head->total_bytes);
+		nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+	}
+}
+
+int instant_join(const struct restore_request *request, struct restore_result *ret, bool *ret_joined, struct im_error *err)
+{
+	struct found_list l = { 0 };
+	struct table t;
+	int rc = find_records(request, &l, err);
+	*ret_joined = rc == 0 && found_is_at_work(&l.items[0]);
+	if (*ret_joined)
+		rc = found_table(&l.items[0], true, &t, err);
+	if (rc == 0 && *ret_joined) {
+		int32_t worker = t.head->worker;
+		t.head->bad_blocks = 0; /* the next worker counts anew */
+		if (worker > 1)
+			kill(worker, SIGKILL);
+		ret->mode = "joined";
+		rc = wait_for_others(request, &t, err);
+		if (rc == 0)
+			ret->data_complete_ms = (t.head->switched_us - t.head->begin_us) / 1000;
+		table_close(&t);
 	}
 	found_clear(&l);
 	return rc;

@@ -15,16 +15,21 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
-enum { POLL_MS = 20 };
+enum { POLL_MS = 20, SHOW_EVERY_US = 1000000 };
 
 static int switch_all(void *context, struct im_error *err)
 {
 	struct instant *in = context;
 	int rc = 0;
-	for (size_t i = 0; i < in->whole_count && rc == 0; i++)
+	for (size_t i = 0; i < in->whole_count && rc == 0; i++) {
+		/* what a process learns of its working folder leads through here from now on */
+		if (chmod(in->wholes[i].stage, 0711))
+			return im_fail_errno(err, IM_EIO, errno, "cannot open %s to the service", in->wholes[i].stage);
 		rc = cover_switch(&in->wholes[i].cover, err);
+	}
 	if (rc == 0)
 		rc = instant_write_records(in, RECORD_SWITCHED, err);
 	/* With the last descriptor of the group goes what may still wait for an answer: everything is there. */
@@ -48,6 +53,7 @@ int instant_serve(struct instant *in, struct im_error *err)
 		rc = cover_is_mounted(&in->wholes[i].cover) ? 0 : cover_mount(&in->wholes[i].cover, err);
 	if (rc)
 		return rc;
+	in->table.head->awaits_service = job->request->exec_command != NULL;
 	if (table_phase(&in->table) == TABLE_BUILDING)
 		in->table.head->phase = TABLE_HYDRATING;
 	in->table.head->ready_us = im_monotonic_us();
@@ -56,16 +62,35 @@ int instant_serve(struct instant *in, struct im_error *err)
 	return rc;
 }
 
+/* Both clocks, and how much the service asks for. */
+static void show_progress(struct instant *in)
+{
+	const struct restore_events *ev = in->job->request->events;
+	const struct table_head *h = in->table.head;
+	int64_t now_us = im_monotonic_us(), took_us = now_us - in->shown_us;
+	char text[64], ready[40], rate[24];
+	if (ev && ev->progress)
+		ev->progress(ev->context, h->filled_bytes, h->total_bytes);
+	if (!ev || !ev->note || took_us < SHOW_EVERY_US)
+		return;
+	uint64_t demand = h->demand_bytes;
+	im_bytes_format(rate, sizeof rate, (demand - in->shown_demand) * 1000000 / (uint64_t)took_us);
+	if (h->service_us)
+		snprintf(text, sizeof text, "service ready after %s, asks for %s/s", im_duration_format(ready, sizeof ready, (h->service_us - h->begin_us) / 1000), rate);
+	else
+		snprintf(text, sizeof text, "service asks for %s/s", rate);
+	ev->note(ev->context, text);
+	in->shown_us = now_us;
+	in->shown_demand = demand;
+}
+
 /* Nobody else watches any more: we begin anew. */
 static void guard(void *context)
 {
 	struct instant *in = context;
-	struct table_head *h = in->table.head;
 	struct pollfd end = { .fd = in->alive[0], .events = POLLIN };
 	struct im_error ignored = { 0 };
-	const struct restore_events *ev = in->job->request->events;
-	if (ev && ev->progress)
-		ev->progress(ev->context, h->filled_bytes, h->total_bytes);
+	show_progress(in);
 	if (in->alive[1] >= 0) { /* ours would keep the pipe alive */
 		close(in->alive[1]);
 		in->alive[1] = -1;
@@ -80,14 +105,6 @@ static void guard(void *context)
 	close(in->alive[0]);
 	if (pipe2(in->alive, O_CLOEXEC) == 0)
 		keeper_start(&in->keeper, &in->child, &ignored);
-}
-
-static uint64_t left_blocks(const struct table *t)
-{
-	uint64_t left = 0;
-	for (uint32_t i = 0; i < t->head->file_count; i++)
-		left += t->files[i].left;
-	return left;
 }
 
 static int wait_until_complete(struct instant *in, struct im_error *err)
@@ -106,7 +123,7 @@ static int wait_until_complete(struct instant *in, struct im_error *err)
 		}
 		if (table_phase(&in->table) == TABLE_GIVEN_UP)
 			return im_fail(err, IM_EFAIL, "the restore was ended by imvault restore --abort");
-		if (h->bad_blocks && left_blocks(&in->table) == h->bad_blocks)
+		if (table_is_stuck(&in->table))
 			return im_fail(err, IM_ECORRUPT,
 			    "everything is back but %" PRIu64 " KiB that are damaged in the vault: reading them is an error, never wrong bytes. The service stays as it is until the vault is repaired (then: imvault restore --resume) or given up (imvault restore --abort)",
 			    h->bad_blocks * TABLE_BLOCK_BYTES / 1024);
@@ -136,6 +153,7 @@ static int start_service(struct instant *in, struct im_error *err)
 	const struct start_options options = { .command = job->request->exec_command, .target = target && *target ? target : "/",
 		.inherit_fd = in->stash, .files_soft = in->files_before, .tick = guard, .context = in };
 	int rc = restore_start(&options, &r->exec_status, err);
+	in->table.head->awaits_service = 0;
 	restore_phase_add(job, "start", im_monotonic_us() - begin, 0);
 	if (rc)
 		return rc;
@@ -191,7 +209,7 @@ int instant_see_through(struct instant *in, struct im_error *err)
 	struct im_error why = { 0 };
 	int rc = start_service(in, &why);
 	if (rc == IM_EINTERRUPTED)
-		return im_fail(err, rc, "%s", why.text);
+		return im_fail(err, rc, "%s; the restore goes on in the background (imvault status shows it)", why.text);
 	if (rc)
 		restore_warn(job, "%s", why.text);
 	restore_phase_begin(job, "hydrate");

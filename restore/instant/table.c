@@ -149,6 +149,16 @@ void table_take_over(struct table *t)
 	t->head->waiting = 0;
 }
 
+bool table_is_stuck(const struct table *t)
+{
+	uint64_t left = 0;
+	if (!t->head->bad_blocks)
+		return false;
+	for (uint32_t i = 0; i < t->head->file_count; i++)
+		left += t->files[i].left;
+	return left == t->head->bad_blocks;
+}
+
 void table_trouble(struct table *t, const char *format, ...)
 {
 	va_list args;

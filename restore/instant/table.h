@@ -75,6 +75,7 @@ struct table_head {
 	_Atomic uint32_t worker_starts, keeper_starts;
 	_Atomic uint64_t filled_bytes, demand_bytes, events, waited_us, longest_us, bad_blocks;
 	_Atomic uint32_t files_left, waiting;
+	_Atomic uint32_t awaits_service; /* files stay watched until it is ready, so that what it touches is known */
 	_Atomic int64_t ready_us, service_us, hydrated_us, switched_us; /* monotonic; 0: not yet */
 	_Atomic int64_t away_since_us; /* the vault cannot be reached; 0: it can */
 	_Atomic uint32_t trouble_count;
@@ -109,6 +110,8 @@ static inline _Atomic uint8_t *table_block(const struct table *t, uint32_t file,
 }
 /* Before a worker's first step: what its predecessor had begun is begun anew, what was damaged is tried again. */
 void table_take_over(struct table *t);
+/* Is all there that can be had, and something cannot: it is damaged in the vault? */
+bool table_is_stuck(const struct table *t);
 /* Something an operator should know. */
 void table_trouble(struct table *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -33,6 +33,8 @@ enum {
 	GIVE_WAY_US = 10000,     /* after a demand */
 	GIVE_WAY_MAX_MS = 50,
 	NICE = 5,
+	PATIENCE_US = 30000000,  /* for a service that is about to be ready */
+	HOT_RUN = 16,
 };
 
 #define NO_FILE UINT32_MAX
@@ -379,14 +381,17 @@ static void begin_again(struct worker *w)
 static void bring_hot(struct thread *t)
 {
 	struct worker *w = t->w;
-	for (size_t i; (i = atomic_fetch_add(&w->next_hot, 1)) < w->o->hot_count;) {
-		const struct table_touch *x = &w->o->hot[i];
-		struct im_error ignored = { 0 };
-		uint64_t offset = (uint64_t)x->block * TABLE_BLOCK_BYTES;
-		const struct table_file *f = &w->table->files[x->file];
-		if (offset < f->size)
-			hydrate_range(w->h, t->lane, x->file, offset, f->size - offset < TABLE_BLOCK_BYTES ? f->size - offset : TABLE_BLOCK_BYTES,
-			    HYDRATE_AHEAD, &ignored);
+	for (size_t i; (i = atomic_fetch_add(&w->next_hot, HOT_RUN)) < w->o->hot_count;) {
+		size_t end = i + HOT_RUN < w->o->hot_count ? i + HOT_RUN : w->o->hot_count;
+		for (size_t n; i < end; i += n) { /* neighbours together */
+			const struct table_touch *x = &w->o->hot[i];
+			struct im_error ignored = { 0 };
+			uint64_t offset = (uint64_t)x->block * TABLE_BLOCK_BYTES, left = w->table->files[x->file].size - offset;
+			for (n = 1; i + n < end && x[n].file == x->file && x[n].block == x->block + n;)
+				n++;
+			uint64_t len = n * (uint64_t)TABLE_BLOCK_BYTES;
+			hydrate_range(w->h, t->lane, x->file, offset, left < len ? left : len, HYDRATE_AHEAD, &ignored);
+		}
 	}
 }
 
@@ -448,8 +453,15 @@ static int start_all(struct worker *w, struct im_error *err)
 static void finish_files(struct worker *w)
 {
 	struct table_head *head = w->table->head;
+	int64_t patient_until_us = 0;
 	while (head->files_left) {
 		bool failed = false;
+		if (head->awaits_service && head->filled_bytes >= head->total_bytes && !patient_until_us)
+			patient_until_us = im_monotonic_us() + PATIENCE_US;
+		if (head->awaits_service && (!patient_until_us || im_monotonic_us() < patient_until_us)) {
+			hydrate_wait(w->h, 20);
+			continue;
+		}
 		for (uint32_t i = 0; i < head->file_count; i++) {
 			struct im_error why = { 0 };
 			if (w->table->files[i].state == FILE_WHOLE && hydrate_finish(w->h, i, &why)) {

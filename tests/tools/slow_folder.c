@@ -1,25 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shows a folder through FUSE as if it lay far away: each request waits, all share one narrow wire,
- * and the whole can be out of reach for a while. For tests and benchmarks of remote vaults.
+ * Shows a folder through FUSE as if it lay far away: each request waits, all share one narrow
+ * wire, and the whole can be out of reach for a while. For tests and benchmarks of remote vaults.
  *
- * usage: imvault-slow-folder [--latency-us N] [--rate-mb N] [--writable] [--away=fail|hang] SOURCE MOUNTPOINT
+ * usage: imvault-slow-folder [--latency-us N] [--rate-mb N] [--writable] [--away=fail|hang]
+ *                            SOURCE MOUNTPOINT
  *
- * Prints "ready" when mounted; SIGTERM or SIGINT unmounts and ends it. From SIGUSR1 to SIGUSR2 every
- * request fails with ENOTCONN or, with --away=hang, waits (whoever is signalled meanwhile gets EINTR).
+ * Prints "ready" when mounted; SIGTERM or SIGINT unmounts and ends it. From SIGUSR1 to SIGUSR2
+ * every request fails with ENOTCONN or, with --away=hang, waits (whoever is signalled meanwhile
+ * gets EINTR).
  *
- * Latency: once per pread or pwrite, in parallel. Files are opened for direct I/O: the kernel caches and
- * reads ahead nothing, a pread is one request up to 1 MiB. It cuts a longer one (or one into
- * a buffer that is not page-aligned) into requests that follow each other; so a request that begins
- * where one as large as can be ended on the same open file less than 1 ms ago is taken for more of
- * the same pread. Of whole-MiB preads in sequence, only the first pays therefore: 5% at 100 MB/s.
- * A path that is looked up pays once, whether it exists or not and whether it is then opened or not;
- * the folders on the way pay only when they are opened. The rest pays nothing: names are looked up
- * anew each time, attributes are remembered for a second (an fstat may succeed that long when away).
+ * Latency: once per pread or pwrite, in parallel. Files are opened for direct I/O: the kernel
+ * caches and reads ahead nothing, a pread is one request up to 1 MiB. It cuts a longer one (or one
+ * into a buffer that is not page-aligned) into requests that follow each other; so a request that
+ * begins where one as large as can be ended on the same open file less than 1 ms ago is taken for
+ * more of the same pread. Of whole-MiB preads in sequence, only the first pays therefore: 5% at
+ * 100 MB/s. A path that is looked up pays once, whether it exists or not and whether it is then
+ * opened or not; the folders on the way pay only when they are opened. The rest pays nothing: names
+ * are looked up anew each time, attributes are remembered for a second (an fstat may succeed that
+ * long when away).
  *
- * Rate: a token bucket for the bytes of all reads and writes after their latency, 1 ms deep: what the wire
- * could have carried in the millisecond before may come at once, so that late wake-ups cost no rate.
- * MB are 10^6 bytes.
+ * Rate: one wire carries the bytes of all reads and writes, each after its latency, one after the
+ * other. It stores up nothing while idle; only more of the same pread may use the last millisecond,
+ * so that late wake-ups cost no rate. MB are 10^6 bytes.
  *
  * Not here: shared mmap (ENODEV), xattrs, devices, making symlinks. Locks are the kernel's, local.
  */
@@ -51,7 +54,6 @@
 enum {
 	MS_NS = 1000000,
 	FOLLOWS_NS = MS_NS,         /* a request this soon belongs to the one before */
-	BURST_NS = MS_NS,
 	HANG_POLL_NS = 10 * MS_NS,
 	NAP_NS = 50 * MS_NS,        /* an end is noticed after this long */
 	FULL_BYTES = (1 << 20) - 4095, /* 256 pages, the first of them may be used in part */
@@ -108,7 +110,8 @@ static int64_t now_ns(void)
 
 static void sleep_until(const struct slow *s, int64_t until_ns)
 {
-	for (int64_t now = now_ns(); now < until_ns && !fuse_session_exited(s->session); now = now_ns()) {
+	int64_t now;
+	while ((now = now_ns()) < until_ns && !fuse_session_exited(s->session)) {
 		int64_t at = until_ns - now > NAP_NS ? now + NAP_NS : until_ns;
 		struct timespec t = { .tv_sec = at / SECOND_NS, .tv_nsec = at % SECOND_NS };
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
@@ -124,7 +127,8 @@ static struct slow *slow_of(fuse_req_t req)
 static bool reachable(fuse_req_t req)
 {
 	const struct slow *s = slow_of(req);
-	while (away && s->away_hangs && !fuse_session_exited(s->session) && !fuse_req_interrupted(req))
+	while (away && s->away_hangs && !fuse_session_exited(s->session) &&
+	    !fuse_req_interrupted(req))
 		sleep_until(s, now_ns() + HANG_POLL_NS);
 	if (!away)
 		return true;
@@ -140,13 +144,12 @@ static bool reachable_after(fuse_req_t req, int64_t delay_ns)
 	return reachable(req);
 }
 
-/* Returns when the last of the bytes has come through. */
-static int64_t take_wire(struct slow *s, size_t bytes)
+/* Returns when the last of the bytes has come through; the first is not sent before earliest. */
+static int64_t take_wire(struct slow *s, size_t bytes, int64_t earliest)
 {
 	if (s->rate_mb == 0)
 		return 0;
 	pthread_mutex_lock(&s->wire_lock);
-	int64_t earliest = now_ns() - BURST_NS;
 	if (s->wire_free_ns < earliest)
 		s->wire_free_ns = earliest;
 	s->wire_free_ns += (int64_t)bytes * 1000 / s->rate_mb;
@@ -159,11 +162,12 @@ static bool continues(struct file *f, off_t offset, int64_t now)
 {
 	bool found = false;
 	pthread_mutex_lock(&f->lock);
-	for (int i = 0; i < ENDS && !found; i++)
-		if (f->ends[i].at_ns && f->ends[i].offset == offset && now - f->ends[i].at_ns < FOLLOWS_NS) {
+	for (int i = 0; i < ENDS && !found; i++) {
+		found = f->ends[i].at_ns && f->ends[i].offset == offset &&
+			now - f->ends[i].at_ns < FOLLOWS_NS;
+		if (found)
 			f->ends[i].at_ns = 0;
-			found = true;
-		}
+	}
 	pthread_mutex_unlock(&f->lock);
 	return found;
 }
@@ -181,9 +185,10 @@ static void note_end(struct file *f, off_t end)
 static bool carry(fuse_req_t req, struct file *f, off_t offset, size_t bytes, int64_t arrived)
 {
 	struct slow *s = slow_of(req);
-	if (!continues(f, offset, arrived))
+	bool more = continues(f, offset, arrived);
+	if (!more)
 		sleep_until(s, arrived + s->latency_ns);
-	sleep_until(s, take_wire(s, bytes));
+	sleep_until(s, take_wire(s, bytes, more ? arrived - FOLLOWS_NS : now_ns()));
 	if (!reachable(req))
 		return false;
 	if (bytes >= FULL_BYTES)
@@ -372,7 +377,8 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *in
 	}
 }
 
-static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *info)
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+    struct fuse_file_info *info)
 {
 	DIR *dir = (DIR *)(uintptr_t)info->fh;
 	(void)ino;
@@ -446,7 +452,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *info)
 		file_free(f);
 }
 
-static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *info)
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+    struct fuse_file_info *info)
 {
 	struct file *f = file_of(info);
 	(void)ino;
@@ -508,7 +515,8 @@ static int give_away(fuse_req_t req, int folder, const char *name)
 	return geteuid() ? 0 : fchownat(folder, name, caller->uid, caller->gid, AT_SYMLINK_NOFOLLOW);
 }
 
-static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *info)
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+    struct fuse_file_info *info)
 {
 	int folder = node_of(req, parent)->fd;
 	struct fuse_entry_param entry;
@@ -560,11 +568,12 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		reply_done(req, unlinkat(node_of(req, parent)->fd, name, AT_REMOVEDIR));
 }
 
-static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
-    unsigned flags)
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+    const char *new_name, unsigned flags)
 {
+	int from = node_of(req, parent)->fd, to = node_of(req, new_parent)->fd;
 	if (reachable(req))
-		reply_done(req, renameat2(node_of(req, parent)->fd, name, node_of(req, new_parent)->fd, new_name, flags));
+		reply_done(req, renameat2(from, name, to, new_name, flags));
 }
 
 static struct timespec time_to_set(int valid, int set, int set_now, struct timespec given)
@@ -584,18 +593,21 @@ static int set_attributes(const struct node *n, const struct stat *st, int valid
 		time_to_set(valid, FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW, st->st_atim),
 		time_to_set(valid, FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW, st->st_mtim),
 	};
-	if (valid & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID) && fchownat(n->fd, "", uid, gid, AT_EMPTY_PATH))
+	if (valid & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID) &&
+	    fchownat(n->fd, "", uid, gid, AT_EMPTY_PATH))
 		return -1;
 	if (valid & FUSE_SET_ATTR_MODE && chmod(path, st->st_mode))
 		return -1;
 	if (valid & FUSE_SET_ATTR_SIZE && truncate(path, st->st_size))
 		return -1;
-	if (valid & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME) && utimensat(AT_FDCWD, path, times, 0))
+	if (valid & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME) &&
+	    utimensat(AT_FDCWD, path, times, 0))
 		return -1;
 	return 0;
 }
 
-static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int valid, struct fuse_file_info *info)
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int valid,
+    struct fuse_file_info *info)
 {
 	if (!reachable(req))
 		return;
@@ -640,8 +652,8 @@ static const struct fuse_lowlevel_ops ops = {
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: imvault-slow-folder [--latency-us N] [--rate-mb N] [--writable] [--away=fail|hang] "
-			"SOURCE MOUNTPOINT\n");
+	fprintf(stderr, "usage: imvault-slow-folder [--latency-us N] [--rate-mb N] [--writable] "
+			"[--away=fail|hang] SOURCE MOUNTPOINT\n");
 	exit(2);
 }
 
@@ -708,7 +720,10 @@ static int serve(struct slow *s)
 
 int main(int argc, char **argv)
 {
-	static struct slow s = { .nodes_lock = PTHREAD_MUTEX_INITIALIZER, .wire_lock = PTHREAD_MUTEX_INITIALIZER };
+	static struct slow s = {
+		.nodes_lock = PTHREAD_MUTEX_INITIALIZER,
+		.wire_lock = PTHREAD_MUTEX_INITIALIZER,
+	};
 	int rc = 1;
 	parse(&s, argc, argv);
 	prepare();
@@ -718,8 +733,8 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	char options[128];
-	snprintf(options, sizeof options, "default_permissions,fsname=imvault-slow-folder%s%s", s.writable ? "" : ",ro",
-	    geteuid() ? "" : ",allow_other");
+	snprintf(options, sizeof options, "default_permissions,fsname=imvault-slow-folder%s%s",
+	    s.writable ? "" : ",ro", geteuid() ? "" : ",allow_other");
 	struct fuse_args args = FUSE_ARGS_INIT(3, ((char *[]){ argv[0], "-o", options, NULL }));
 	s.session = fuse_session_new(&args, &ops, sizeof ops, &s);
 	if (s.session && fuse_set_signal_handlers(s.session) == 0) {
