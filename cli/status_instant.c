@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "cli/output.h"
 #include "cli/status.h"
+#include "restore/instant/abort.h"
 #include "restore/instant/look.h"
 
 #include <inttypes.h>
@@ -75,6 +76,7 @@ int status_judge_restores(struct verdict *v, struct im_error *err)
 	for (size_t i = 0; paths && i < c->store_count; i++)
 		paths[i] = c->stores[i].path;
 	output_array(v->cli->json, "restores");
+	instant_sweep();
 	int rc = instant_look(paths, on_look, v, err);
 	free(paths);
 	return rc;

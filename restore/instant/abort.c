@@ -145,3 +145,15 @@ int instant_make_way(const char *path, struct im_error *err)
 	found_clear(&list);
 	return rc;
 }
+
+void instant_sweep(void)
+{
+	struct found_list list = { 0 };
+	const struct aborting a = { .say = say_nothing };
+	struct im_error ignored = { 0 };
+	found_add_mounted(&list, &ignored);
+	for (size_t i = 0; i < list.count; i++)
+		if (list.items[i].phase == RECORD_SWITCHED && !found_is_at_work(&list.items[i]))
+			abort_one(&a, &list.items[i], &ignored);
+	found_clear(&list);
+}

@@ -377,13 +377,13 @@ static void set_time(struct hydrator *h, uint32_t file)
 	futimens(h->options.fds[file], (struct timespec[2]){ t, t }); /* a wish */
 }
 
-int hydrate_finish(struct hydrator *h, uint32_t file, struct im_error *err)
+int hydrate_finish(struct hydrator *h, uint32_t file, bool synced, struct im_error *err)
 {
 	struct lazy_file *lf = &h->files[file];
 	struct table *t = h->options.table;
 	struct table_file *f = &t->files[file];
 	prove(h, file);
-	int rc = lazy_finish(h->options.fds[file], err);
+	int rc = lazy_finish(h->options.fds[file], synced, err);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&lf->mutex);

@@ -33,8 +33,8 @@ int hydrate_range(struct hydrator *h, struct hydrate_lane *l, uint32_t file, uin
     struct im_error *err);
 /* The server is about to touch the file: notes that, and if it was made shorter since. *ret_limit: what lies beyond is the server's. */
 int hydrate_touch(struct hydrator *h, uint32_t file, uint64_t *ret_limit, struct im_error *err);
-/* All blocks are there: proves, makes durable, and lets go of the file. Several at once for different files. */
-int hydrate_finish(struct hydrator *h, uint32_t file, struct im_error *err);
+/* All blocks are there: proves, makes durable (unless synced: it is), and lets go of the file. Several at once for different files. */
+int hydrate_finish(struct hydrator *h, uint32_t file, bool synced, struct im_error *err);
 /* Waits until a file may have become whole, at most this long. */
 void hydrate_wait(struct hydrator *h, unsigned timeout_ms);
 

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -27,16 +28,19 @@ int lazy_make(int root_fd, const char *path, uint64_t size, int *ret_fd, struct 
 {
 	const char *slash = strrchr(path, '/');
 	auto_free char *folder = strndup(path, slash ? (size_t)(slash - path) : 0);
-	auto_free char *text = im_format("1 %" PRIu64 " %s", size, path);
 	auto_close int parent = -1, fd = -1;
-	if (!folder || !text)
+	struct stat st;
+	if (!folder)
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	int rc = beneath_folder(root_fd, folder, false, true, &parent, NULL, err);
 	if (rc)
 		return rc;
 	fd = openat(parent, slash ? slash + 1 : path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0 || ftruncate(fd, (off_t)size))
+	if (fd < 0 || ftruncate(fd, (off_t)size) || fstat(fd, &st))
 		return im_fail_errno(err, errno == ENOSPC ? IM_ENOSPACE : IM_EIO, errno, "cannot make /%s", path);
+	auto_free char *text = im_format("1 %" PRIu64 " %" PRIu64 " %s", size, (uint64_t)st.st_ino, path);
+	if (!text)
+		return im_fail(err, IM_ENOMEM, "out of memory");
 	if (fsetxattr(fd, LAZY_ATTRIBUTE, text, strlen(text), 0))
 		return im_fail_errno(err, IM_EUSAGE, errno, "cannot mark /%s as incomplete: its file system must keep trusted attributes", path);
 	*ret_fd = TAKE_FD(fd);
@@ -54,6 +58,8 @@ int lazy_read(int fd, char **ret_path, uint64_t *ret_size, uint64_t *ret_limit, 
 {
 	auto_free char *text = calloc(1, PATH_MAX + 64);
 	char limit[32] = "", *end;
+	uint64_t inode;
+	struct stat st;
 	if (!text)
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	ssize_t n = fgetxattr(fd, LAZY_ATTRIBUTE, text, PATH_MAX + 63);
@@ -61,8 +67,11 @@ int lazy_read(int fd, char **ret_path, uint64_t *ret_size, uint64_t *ret_limit, 
 		return im_fail(err, IM_ENOTFOUND, "no file of an instant restore");
 	if (n < 0)
 		return im_fail_errno(err, IM_EIO, errno, "cannot read the attributes of a file");
-	if (strncmp(text, "1 ", 2) != 0 || !parse_number(text + 2, &end, ret_size) || *end != ' ' || !im_beneath_path_valid(end + 1))
+	if (strncmp(text, "1 ", 2) != 0 || !parse_number(text + 2, &end, ret_size) || *end != ' ' || !parse_number(end + 1, &end, &inode) ||
+	    *end != ' ' || !im_beneath_path_valid(end + 1))
 		return im_fail(err, IM_ECORRUPT, "the attribute %s of a file makes no sense", LAZY_ATTRIBUTE);
+	if (fstat(fd, &st) || st.st_ino != inode)
+		return im_fail(err, IM_ENOTFOUND, "a copy of a file of an instant restore");
 	char *path = strdup(end + 1);
 	if (!path)
 		return im_fail(err, IM_ENOMEM, "out of memory");
@@ -92,9 +101,9 @@ static int drop(int fd, const char *name, struct im_error *err)
 	return 0;
 }
 
-int lazy_finish(int fd, struct im_error *err)
+int lazy_finish(int fd, bool synced, struct im_error *err)
 {
-	if (fdatasync(fd))
+	if (!synced && fdatasync(fd))
 		return im_fail_errno(err, errno == ENOSPC ? IM_ENOSPACE : IM_EIO, errno, "cannot make a complete file durable");
 	int rc = drop(fd, LAZY_LIMIT, err);
 	return rc ? rc : drop(fd, LAZY_ATTRIBUTE, err);

@@ -20,18 +20,18 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define LAZY_ATTRIBUTE "trusted.imvault.lazy"  /* "1 SIZE PATH": the original path, without its leading slash */
+#define LAZY_ATTRIBUTE "trusted.imvault.lazy"  /* "1 SIZE INODE PATH": the original path, without its leading slash */
 #define LAZY_LIMIT "trusted.imvault.limit"     /* decimal bytes */
 
 /* Makes root/path at its size, empty. *ret_fd is open for reading and writing. */
 int lazy_make(int root_fd, const char *path, uint64_t size, int *ret_fd, struct im_error *err);
 /* The two attributes of a file that is restored; path: allocated, the caller's. *ret_limit: size if there is none. IM_ENOTFOUND: it is
- * no such file. */
+ * no such file, or a copy of one that took the attributes along. */
 int lazy_read(int fd, char **ret_path, uint64_t *ret_size, uint64_t *ret_limit, struct im_error *err);
 /* Durable when it returns. */
 int lazy_lower_limit(int fd, uint64_t limit, struct im_error *err);
-/* The file is whole: durable, no attributes. */
-int lazy_finish(int fd, struct im_error *err);
+/* The file is whole: durable (synced: it is already), no attributes. */
+int lazy_finish(int fd, bool synced, struct im_error *err);
 
 /* A mapping of all of it; NULL for an empty file. */
 int lazy_map(int fd, uint64_t size, uint8_t **ret, struct im_error *err);

@@ -20,6 +20,22 @@
 
 enum { POLL_MS = 20, SHOW_EVERY_US = 1000000 };
 
+/* What was mounted goes, if nobody uses it; else it waits for the service's end. Returns the first that stays, or NULL; borrowed. */
+static const char *end_stages(struct instant *in)
+{
+	const char *stays = NULL;
+	for (size_t i = 0; i < in->whole_count; i++) {
+		struct arrangement *a = &in->wholes[i];
+		struct im_error ignored = { 0 };
+		bool gone = false;
+		if (cover_end_alias(&a->cover, &gone, &ignored) == 0 && gone)
+			target_remove_stage(in->job->target, i, &ignored);
+		else if (!stays)
+			stays = a->cover.staged;
+	}
+	return stays;
+}
+
 static int switch_all(void *context, struct im_error *err)
 {
 	struct instant *in = context;
@@ -35,6 +51,8 @@ static int switch_all(void *context, struct im_error *err)
 	/* With the last descriptor of the group goes what may still wait for an answer: everything is there. */
 	if (rc == 0)
 		stash_empty(in->stash);
+	if (rc == 0)
+		end_stages(in);
 	return rc;
 }
 
@@ -186,23 +204,6 @@ static void tell(struct instant *in)
 	}
 }
 
-/* What was mounted goes, if nobody uses it; else it waits for the service's next start. */
-static void end_stages(struct instant *in)
-{
-	for (size_t i = 0; i < in->whole_count; i++) {
-		struct arrangement *a = &in->wholes[i];
-		struct im_error why = { 0 };
-		bool gone = false;
-		if (cover_end_alias(&a->cover, &gone, &why) || !gone) {
-			if (!in->job->result->instant.alias)
-				in->job->result->instant.alias = strdup(a->cover.staged);
-			continue;
-		}
-		if (target_remove_stage(in->job->target, i, &why))
-			restore_warn(in->job, "%s", why.text);
-	}
-}
-
 int instant_see_through(struct instant *in, struct im_error *err)
 {
 	struct restore_job *job = in->job;
@@ -220,6 +221,7 @@ int instant_see_through(struct instant *in, struct im_error *err)
 	if (end || job->request->detach)
 		return end ? end : rc ? im_fail(err, rc, "%s", why.text) : 0;
 	job->result->data_complete_ms = since_start_ms(in, in->table.head->switched_us);
-	end_stages(in);
+	const char *alias = end_stages(in);
+	job->result->instant.alias = alias ? strdup(alias) : NULL;
 	return rc ? im_fail(err, rc, "%s", why.text) : 0;
 }

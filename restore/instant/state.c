@@ -58,6 +58,7 @@ int instant_make_table(struct instant *in, struct im_error *err)
 		if (fstat(in->fds[i], &st))
 			return im_fail_errno(err, IM_EIO, errno, "cannot stat a file that is restored");
 		in->table.files[i].ino = st.st_ino;
+		in->table.files[i].device = st.st_dev;
 	}
 	if (rc)
 		return rc;

@@ -42,7 +42,7 @@ enum table_file_state {
 };
 
 struct table_file {
-	uint64_t size, ino;
+	uint64_t size, ino, device; /* ino 0: there is no such file (any more) */
 	uint64_t first_block;
 	uint32_t blocks, store;
 	_Atomic uint64_t limit;   /* what lies beyond comes from the server: the smallest size seen */

@@ -35,6 +35,8 @@ enum {
 	NICE = 5,
 	PATIENCE_US = 30000000,  /* for a service that is about to be ready */
 	HOT_RUN = 16,
+	SYNC_MANY = 8,
+	BACKGROUND_SMALL_BYTES = 1 << 20, /* while somebody waits now and then */
 };
 
 #define NO_FILE UINT32_MAX
@@ -68,9 +70,9 @@ struct thread {
 
 /* --- which file --- */
 
-static size_t hash_inode(const struct worker *w, uint64_t ino)
+static size_t hash_inode(const struct worker *w, uint64_t device, uint64_t ino)
 {
-	return (size_t)((ino * 0x9e3779b97f4a7c15u) >> 20) & (w->inode_slots - 1);
+	return (size_t)(((ino ^ device << 40) * 0x9e3779b97f4a7c15u) >> 20) & (w->inode_slots - 1);
 }
 
 static int index_inodes(struct worker *w, struct im_error *err)
@@ -87,7 +89,7 @@ static int index_inodes(struct worker *w, struct im_error *err)
 	for (uint32_t i = 0; i < count; i++) {
 		if (!w->table->files[i].ino)
 			continue; /* complete since before a crash */
-		size_t at = hash_inode(w, w->table->files[i].ino);
+		size_t at = hash_inode(w, w->table->files[i].device, w->table->files[i].ino);
 		while (w->by_inode[at] != NO_FILE)
 			at = (at + 1) & (w->inode_slots - 1);
 		w->by_inode[at] = i;
@@ -95,14 +97,13 @@ static int index_inodes(struct worker *w, struct im_error *err)
 	return 0;
 }
 
-/* All files lie on the stage's file system. */
 static uint32_t find_file(const struct worker *w, int fd)
 {
 	struct stat st;
 	if (fstat(fd, &st))
 		return NO_FILE;
-	for (size_t at = hash_inode(w, st.st_ino); w->by_inode[at] != NO_FILE; at = (at + 1) & (w->inode_slots - 1))
-		if (w->table->files[w->by_inode[at]].ino == st.st_ino)
+	for (size_t at = hash_inode(w, st.st_dev, st.st_ino); w->by_inode[at] != NO_FILE; at = (at + 1) & (w->inode_slots - 1))
+		if (w->table->files[w->by_inode[at]].ino == st.st_ino && w->table->files[w->by_inode[at]].device == st.st_dev)
 			return w->by_inode[at];
 	return NO_FILE;
 }
@@ -336,18 +337,23 @@ static void serve_stale(struct worker *w, struct hydrate_lane *l)
 
 /* --- the background --- */
 
+static bool is_busy(const struct worker *w)
+{
+	return w->demands || im_monotonic_us() - w->last_demand_us < GIVE_WAY_US;
+}
+
 /* Somebody waits for the vault: let them go first, but not for ever. */
 static void give_way(struct worker *w)
 {
 	for (int64_t until_us = im_monotonic_us() + GIVE_WAY_MAX_MS * 1000; im_monotonic_us() < until_us;) {
-		if (!w->demands && im_monotonic_us() - w->last_demand_us > GIVE_WAY_US)
+		if (!is_busy(w))
 			return;
 		nanosleep(&(struct timespec){ .tv_nsec = 500000 }, NULL);
 	}
 }
 
 /* The next stretch in order. false: there is none. */
-static bool next_place(struct worker *w, uint32_t *ret_file, uint64_t *ret_offset, uint64_t *ret_len)
+static bool next_place(struct worker *w, uint64_t max_bytes, uint32_t *ret_file, uint64_t *ret_offset, uint64_t *ret_len)
 {
 	bool found = false;
 	pthread_mutex_lock(&w->place_mutex);
@@ -360,7 +366,7 @@ static bool next_place(struct worker *w, uint32_t *ret_file, uint64_t *ret_offse
 		}
 		*ret_file = w->o->order[w->place_file];
 		*ret_offset = w->place_offset;
-		*ret_len = f->size - w->place_offset < BACKGROUND_BYTES ? f->size - w->place_offset : BACKGROUND_BYTES;
+		*ret_len = f->size - w->place_offset < max_bytes ? f->size - w->place_offset : max_bytes;
 		w->place_offset += *ret_len;
 		found = true;
 	}
@@ -405,12 +411,12 @@ static void *run_background(void *context)
 		uint32_t file;
 		uint64_t offset, len;
 		struct im_error why = { 0 };
-		if (!next_place(w, &file, &offset, &len)) {
+		if (t->number % BACKGROUND)
+			give_way(w); /* all but one */
+		if (!next_place(w, is_busy(w) ? BACKGROUND_SMALL_BYTES : BACKGROUND_BYTES, &file, &offset, &len)) {
 			begin_again(w);
 			continue;
 		}
-		if (t->number % BACKGROUND)
-			give_way(w); /* all but one */
 		if (hydrate_range(w->h, t->lane, file, offset, len, HYDRATE_AHEAD, &why)) {
 			table_trouble(w->table, "%s", why.text);
 			nanosleep(&(struct timespec){ .tv_nsec = 200000000 }, NULL);
@@ -449,8 +455,27 @@ static int start_all(struct worker *w, struct im_error *err)
 	return rc;
 }
 
+/* Where many files have become whole at once, their file systems are synced, not each file. */
+static void sync_many(struct worker *w, bool *synced)
+{
+	const struct table *t = w->table;
+	uint32_t many = 0;
+	for (uint32_t i = 0; i < t->head->file_count; i++)
+		many += t->files[i].state == FILE_WHOLE && !synced[i];
+	for (uint32_t i = 0; many >= SYNC_MANY && i < t->head->file_count; i++) {
+		if (t->files[i].state != FILE_WHOLE || synced[i])
+			continue;
+		/* noted first: what becomes whole meanwhile is not meant */
+		for (uint32_t k = i; k < t->head->file_count; k++)
+			synced[k] = synced[k] || (t->files[k].state == FILE_WHOLE && t->files[k].device == t->files[i].device);
+		if (syncfs(w->o->hydrate.fds[i]))
+			for (uint32_t k = i; k < t->head->file_count; k++)
+				synced[k] = synced[k] && t->files[k].device != t->files[i].device;
+	}
+}
+
 /* Until every file is ordinary. A file that cannot be made durable now is tried again. */
-static void finish_files(struct worker *w)
+static void finish_files(struct worker *w, bool *synced)
 {
 	struct table_head *head = w->table->head;
 	int64_t patient_until_us = 0;
@@ -462,9 +487,10 @@ static void finish_files(struct worker *w)
 			hydrate_wait(w->h, 20);
 			continue;
 		}
+		sync_many(w, synced);
 		for (uint32_t i = 0; i < head->file_count; i++) {
 			struct im_error why = { 0 };
-			if (w->table->files[i].state == FILE_WHOLE && hydrate_finish(w->h, i, &why)) {
+			if (w->table->files[i].state == FILE_WHOLE && hydrate_finish(w->h, i, synced[i], &why)) {
 				table_trouble(w->table, "%s", why.text);
 				failed = true;
 			}
@@ -490,7 +516,8 @@ int worker_run(const struct worker_options *options, struct im_error *err)
 {
 	struct worker *w = calloc(1, sizeof *w);
 	struct hydrate_lane *lane;
-	if (!w)
+	bool *synced = calloc(options->hydrate.table->head->file_count + 1, sizeof *synced);
+	if (!w || !synced)
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	w->o = options;
 	w->table = options->hydrate.table;
@@ -510,7 +537,7 @@ int worker_run(const struct worker_options *options, struct im_error *err)
 	serve_stale(w, lane);
 	rc = start_all(w, err);
 	if (rc == 0)
-		finish_files(w);
+		finish_files(w, synced);
 	if (rc == 0)
 		answer_rest(w);
 	return rc;
