@@ -82,6 +82,28 @@ int hydrate_lane_new(unsigned number, struct hydrate_lane **ret, struct im_error
 	return 0;
 }
 
+void hydrate_free(struct hydrator *h)
+{
+	if (!h)
+		return;
+	for (uint32_t i = 0; i < h->options.table->head->file_count; i++) {
+		lazy_unmap(h->files[i].map, h->options.table->files[i].size);
+		pthread_mutex_destroy(&h->files[i].mutex);
+		pthread_cond_destroy(&h->files[i].arrived);
+	}
+	free(h->files);
+	free(h);
+}
+
+void hydrate_lane_free(struct hydrate_lane *l)
+{
+	if (!l)
+		return;
+	content_lane_free(l->content);
+	free(l->buffer);
+	free(l);
+}
+
 static void pause_ms(unsigned ms)
 {
 	nanosleep(&(struct timespec){ .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 }, NULL);

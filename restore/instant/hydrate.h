@@ -23,7 +23,11 @@ struct hydrate_options {
 };
 
 int hydrate_new(const struct hydrate_options *options, struct hydrator **ret, struct im_error *err);
+/* No thread may be using it any more. */
+void hydrate_free(struct hydrator *h);
+/* number: one thread's own, below BUILT_LANES. */
 int hydrate_lane_new(unsigned number, struct hydrate_lane **ret, struct im_error *err);
+void hydrate_lane_free(struct hydrate_lane *l);
 
 enum hydrate_why { HYDRATE_DEMAND, HYDRATE_AHEAD };
 

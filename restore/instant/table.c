@@ -91,6 +91,18 @@ int table_new(const uint64_t *sizes, const bool *digests, uint32_t file_count, s
 	return 0;
 }
 
+static bool files_fit(const struct table *t)
+{
+	const struct table_head *h = t->head;
+	for (uint32_t i = 0; i < h->file_count; i++) {
+		const struct table_file *f = &t->files[i];
+		if (f->blocks != blocks_of(f->size) || f->first_block > h->block_count || f->blocks > h->block_count - f->first_block ||
+		    (f->has_digest && h->digest_count != h->block_count))
+			return false;
+	}
+	return true;
+}
+
 int table_open(int fd, bool writable, struct table *ret, struct im_error *err)
 {
 	struct table_head head;
@@ -107,6 +119,8 @@ int table_open(int fd, bool writable, struct table *ret, struct im_error *err)
 		return im_fail(err, IM_EUSAGE, "the state of the instant restore does not have its size");
 	}
 	int rc = map(&t, head.file_count, head.block_count, head.digest_count, writable, err);
+	if (rc == 0 && !files_fit(&t))
+		rc = im_fail(err, IM_EUSAGE, "the files in the state of the instant restore do not fit");
 	if (rc)
 		table_close(&t);
 	else
