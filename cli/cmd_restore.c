@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 
 static const enum option_id options[] = { OPTION_AT, OPTION_STORE, OPTION_PATH, OPTION_TO, OPTION_OVERWRITE, OPTION_EXEC,
-	OPTION_INSTANT, OPTION_DETACH, OPTION_RESUME, OPTION_ABORT, OPTION_DRY_RUN, OPTION_CHECK, OPTION_RTO, OPTION_END };
+	OPTION_INSTANT, OPTION_DETACH, OPTION_STOP, OPTION_RESUME, OPTION_ABORT, OPTION_DRY_RUN, OPTION_CHECK, OPTION_RTO, OPTION_END };
 
 static const char help[] =
     "imvault restore: rebuild a node from the vault, and time it.\n"
@@ -34,6 +34,7 @@ static const char help[] =
     "  --exec CMD    start the service; its success is \"service ready\"\n"
     "  --instant     start it at once: what it needs comes first, the rest meanwhile\n"
     "  --detach      with --instant: return when the service is ready\n"
+    "  --stop CMD    stops the service, where it must be for a moment in the end\n"
     "  --resume      goes on with an instant restore that was cut off\n"
     "  --abort       gives one up; both take its folder if more than one is there\n"
     "  --dry-run     the plan and a forecast; writes nothing\n"
@@ -354,7 +355,7 @@ static void say(const struct cli *cli, const struct restore_result *r, int rc)
 static const struct {
 	const char *name;
 	enum restore_mode mode;
-} modes[] = { { "", RESTORE_INSTANT }, { "auto", RESTORE_INSTANT }, { "blocks", RESTORE_BLOCKS }, { "files", RESTORE_FILES }, { "ordered", RESTORE_ORDINARY } };
+} modes[] = { { "", RESTORE_INSTANT }, { "auto", RESTORE_INSTANT }, { "blocks", RESTORE_BLOCKS }, { "files", RESTORE_FILES }, { "fuse", RESTORE_VIEW }, { "ordered", RESTORE_ORDINARY } };
 
 static int mode_of(const struct options *o, enum restore_mode *ret, struct im_error *err)
 {
@@ -365,7 +366,7 @@ static int mode_of(const struct options *o, enum restore_mode *ret, struct im_er
 			return 0;
 		}
 	if (o->instant)
-		return im_fail(err, IM_EUSAGE, "restore: --instant=%s is unknown; there are auto, blocks, files and ordered", o->instant);
+		return im_fail(err, IM_EUSAGE, "restore: --instant=%s is unknown; there are auto, blocks, files, fuse and ordered", o->instant);
 	return o->detach ? im_fail(err, IM_EUSAGE, "restore: --detach needs --instant") : 0;
 }
 
@@ -422,7 +423,7 @@ static int run(struct cli *cli, struct im_error *err)
 		return rc;
 	const struct restore_request request = {
 		.vault = cli->vault, .node = session_node(cli), .at = o->at, .stores = (const char *const *)o->stores,
-		.path = o->path, .to = o->to, .overwrite = o->overwrite, .exec_command = o->exec, .dry_run = o->dry_run, .mode = mode, .detach = o->detach, .resume = o->resume, .paths = paths,
+		.path = o->path, .to = o->to, .overwrite = o->overwrite, .exec_command = o->exec, .stop_command = o->stop, .dry_run = o->dry_run, .mode = mode, .detach = o->detach, .resume = o->resume, .paths = paths,
 		.check_level = o->check, .rto_ms = o->rto_ms, .start_us = cli->start_us, .opened_us = cli->opened_us, .events = &events,
 	};
 	/* The snapshot's own target is not known yet; counting down needs --rto or a configuration. */

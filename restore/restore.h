@@ -33,6 +33,7 @@ enum restore_mode {
 	RESTORE_INSTANT,
 	RESTORE_BLOCKS,   /* the service works at once; what it touches comes first, block by block */
 	RESTORE_FILES,    /* ... file by file, when they are opened */
+	RESTORE_VIEW,     /* ... through FUSE; in the end the service is stopped for a moment */
 };
 
 struct restore_request {
@@ -51,6 +52,7 @@ struct restore_request {
 	bool resume;  /* an instant restore that was cut off goes on; paths says which */
 	const char *const *paths; /* absolute, NULL-terminated: folders of it; NULL: of what is mounted now */
 	bool detach;  /* instant: return when the service is ready; the rest goes on in the background */
+	const char *stop_command; /* RESTORE_VIEW: stops the service, run by /bin/sh -c; NULL: somebody else stops it */
 	bool dry_run; /* plan and forecast only; writes nothing, and what is in the way is told, not
 			 refused */
 	const char *check_level;  /* NULL: "quick"; "full", "none" */

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "restore/beneath.h"
 #include "restore/instant/find.h"
+#include "restore/instant/fuse.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,7 +41,9 @@ static int unmount_all(const struct aborting *a, struct im_error *err)
 		rc = found_arrangement(&a->list.items[i], &x, err);
 		if (rc)
 			break;
-		rc = cover_unmount(&x.cover, err);
+		rc = fuse_view_unmount(x.cover.target, false, err);
+		if (rc == 0)
+			rc = cover_unmount(&x.cover, err);
 		arrange_clear(&x);
 	}
 	return rc;

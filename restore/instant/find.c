@@ -99,11 +99,14 @@ int found_add_mounted(struct found_list *l, struct im_error *err)
 			root = n == 4 ? field : root;
 			place = n == 5 ? field : place;
 		}
-		if (!place || !strstr(root, inside))
+		bool view = place && save && strstr(save, "- fuse.imvault "); /* see fuse.c */
+		if (!place || (!view && !strstr(root, inside)))
 			continue;
 		unescape(place);
 		char *in_stage = strstr(place, inside);
-		if (in_stage) { /* an alias: mounted on its own stage */
+		if (view) {
+			rc = found_add_path(l, place, err);
+		} else if (in_stage) { /* an alias: mounted on its own stage */
 			in_stage[strlen(IM_ARRIVING_SUFFIX)] = 0;
 			rc = add_stage(l, place, err);
 		} else {

@@ -17,8 +17,8 @@
 
 #include "restore/instant/hydrate.h"
 
-#define FUSE_VIEW_FIRST_LANE 20u /* it takes FUSE_VIEW_LANES numbers of hydrate_lane_new from here on */
-#define FUSE_VIEW_LANES 8u
+#define FUSE_VIEW_FIRST_LANE 20u /* all views of a process share as many of hydrate_lane_new's numbers from here on */
+#define FUSE_VIEW_LANES 16u
 
 struct fuse_view; /* one folder shown at a mount point; of one process, which must not fork it away */
 
@@ -40,7 +40,7 @@ int fuse_view_serve(struct fuse_view *v, struct im_error *err);
 /* Any thread, also a signal handler. */
 void fuse_view_stop(struct fuse_view *v);
 /* After fuse_view_serve returned, or instead of it. If it is still mounted, it answers ENOTCONN from now on and is unmounted unless
- * somebody uses it. Lanes stay until the process ends, as all lanes do. */
+ * somebody uses it. The hydrator must live until then. */
 void fuse_view_close(struct fuse_view *v);
 
 /* Is a view (living or dead) mounted at target? Asks nobody who may be dead. */

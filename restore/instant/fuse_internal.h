@@ -39,8 +39,9 @@ struct node {
 };
 
 struct held { /* a node and a descriptor (O_PATH) of it for a while; fd -1: errno in error */
-	struct node *node;
+	struct node *node; /* once the request is answered the kernel may forget it at any moment */
 	int fd, error;
+	bool own;
 };
 
 struct nodes {
@@ -83,7 +84,6 @@ struct job { /* a request that may have to wait for its content */
 struct serving { /* a thread */
 	struct fuse_view *v;
 	pthread_t thread;
-	struct hydrate_lane *lane; /* bringers only */
 	uint8_t *buffer;
 	struct fuse_buf request;   /* receivers only */
 	int result;
@@ -95,6 +95,7 @@ struct fuse_view {
 	const struct content *content;
 	struct fuse_session *session;
 	char *target;
+	bool mounted;         /* by us, at some time */
 	int root_fd, proc_fd; /* the staged folder; /proc/self/fd */
 	struct nodes nodes;
 	struct lazy_state *lazy;

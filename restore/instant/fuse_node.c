@@ -17,9 +17,9 @@ enum { FIRST_BUCKETS = 1024 };
 
 /* --- files of the table --- */
 
-static size_t inode_slot(const struct nodes *ns, uint64_t ino)
+static size_t inode_slot(const struct nodes *ns, uint64_t device, uint64_t ino)
 {
-	return (size_t)((ino * 0x9e3779b97f4a7c15u) >> 20) & (ns->inode_slots - 1);
+	return (size_t)(((ino ^ device << 40) * 0x9e3779b97f4a7c15u) >> 20) & (ns->inode_slots - 1);
 }
 
 static int index_inodes(struct fuse_view *v, struct im_error *err)
@@ -36,7 +36,7 @@ static int index_inodes(struct fuse_view *v, struct im_error *err)
 	for (uint32_t i = 0; i < count; i++) {
 		if (!v->table->files[i].ino)
 			continue; /* complete since before a crash */
-		size_t at = inode_slot(ns, v->table->files[i].ino);
+		size_t at = inode_slot(ns, v->table->files[i].device, v->table->files[i].ino);
 		while (ns->by_inode[at] != NO_FILE)
 			at = (at + 1) & (ns->inode_slots - 1);
 		ns->by_inode[at] = i;
@@ -44,13 +44,10 @@ static int index_inodes(struct fuse_view *v, struct im_error *err)
 	return 0;
 }
 
-/* All files lie on the stage's file system. */
 static uint32_t find_file(const struct nodes *ns, const struct table *t, const struct stat *st)
 {
-	if (!S_ISREG(st->st_mode) || st->st_dev != ns->root.dev)
-		return NO_FILE;
-	for (size_t at = inode_slot(ns, st->st_ino); ns->by_inode[at] != NO_FILE; at = (at + 1) & (ns->inode_slots - 1))
-		if (t->files[ns->by_inode[at]].ino == st->st_ino)
+	for (size_t at = inode_slot(ns, st->st_dev, st->st_ino); ns->by_inode[at] != NO_FILE; at = (at + 1) & (ns->inode_slots - 1))
+		if (t->files[ns->by_inode[at]].ino == st->st_ino && t->files[ns->by_inode[at]].device == st->st_dev)
 			return ns->by_inode[at];
 	return NO_FILE;
 }
@@ -204,7 +201,8 @@ struct held node_hold(struct fuse_view *v, fuse_ino_t number)
 {
 	struct held h = { .node = node_at(v, number) };
 	h.fd = h.node->fd;
-	if (h.fd < 0)
+	h.own = h.fd < 0;
+	if (h.own)
 		h.fd = open_handle(v, h.node->handle);
 	h.error = h.fd < 0 ? errno : 0;
 	return h;
@@ -212,7 +210,7 @@ struct held node_hold(struct fuse_view *v, fuse_ino_t number)
 
 void held_end(struct held *h)
 {
-	if (h->fd >= 0 && h->fd != h->node->fd)
+	if (h->own && h->fd >= 0)
 		close(h->fd);
 }
 

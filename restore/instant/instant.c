@@ -2,6 +2,7 @@
 /*
  * The story of an instant restore, and its undoing as long as nothing was served.
  */
+#include "restore/instant/fuse.h"
 #include "restore/instant/instant_internal.h"
 
 #include "base/clock.h"
@@ -41,25 +42,43 @@ uint32_t instant_files_max(void)
 	return room < STASH_MAX - SPARE_DESCRIPTORS ? (uint32_t)room : STASH_MAX - SPARE_DESCRIPTORS;
 }
 
-/* Which kind of events every file system concerned can give. */
+static int try_kind(struct instant *in, enum table_kind kind, struct im_error *why)
+{
+	size_t n = target_whole_count(in->job->target);
+	int rc = kind == TABLE_VIEW && n > 1 ? im_fail(why, IM_EUSAGE, "through FUSE only one folder can be restored at a time (see --store)") : 0;
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		struct target_whole w;
+		rc = target_get_whole(in->job->target, i, &w, why);
+		if (rc == 0)
+			rc = kind == TABLE_VIEW ? fuse_view_probe(w.stage, why) : fan_probe((enum fan_kind)kind, w.stage_fd, why);
+		target_whole_clear(&w);
+	}
+	in->kind = kind;
+	return rc;
+}
+
+/* The best that every file system concerned allows: by blocks; through FUSE, if the service may be stopped for a moment in the end; by
+ * whole files. A service that cannot hold the event group gets FUSE, which fails closed, or nothing. */
 static int choose_kind(struct instant *in, struct im_error *err)
 {
-	enum restore_mode wanted = in->job->request->mode;
-	struct im_error why = { 0 };
-	for (int k = wanted == RESTORE_FILES ? FAN_FILES : FAN_BLOCKS; k <= (wanted == RESTORE_BLOCKS ? FAN_BLOCKS : FAN_FILES); k++) {
-		int rc = 0;
-		for (size_t i = 0; i < target_whole_count(in->job->target) && rc == 0; i++) {
-			struct target_whole w;
-			rc = target_get_whole(in->job->target, i, &w, &why);
-			if (rc == 0)
-				rc = fan_probe((enum fan_kind)k, w.stage_fd, &why);
-			target_whole_clear(&w);
-		}
-		in->kind = (enum fan_kind)k;
-		if (rc == 0 && k == FAN_FILES && wanted == RESTORE_INSTANT)
-			restore_warn(in->job, "whole files are brought when they are first opened, since parts of them cannot be watched here: %s", why.text);
-		if (rc == 0)
-			return 0;
+	const struct restore_request *q = in->job->request;
+	bool unheld = q->exec_command && holder_is_handed_over(q->exec_command) && !getenv("NOTIFY_SOCKET");
+	struct im_error why = { 0 }, last = { 0 };
+	if (q->mode != RESTORE_INSTANT) {
+		enum table_kind wanted = q->mode == RESTORE_FILES ? TABLE_FILES : q->mode == RESTORE_VIEW ? TABLE_VIEW : TABLE_BLOCKS;
+		return try_kind(in, wanted, &why) ? decline(in, err, why.text) : 0;
+	}
+	if (unheld)
+		im_fail(&why, IM_EUSAGE, "a service started by an init system cannot hold what keeps it from reading zeros if imvault is killed (start it directly, run imvault as a unit with FileDescriptorStoreMax=1, give --stop CMD, or accept the risk with --instant=blocks)");
+	else if (try_kind(in, TABLE_BLOCKS, &why) == 0)
+		return 0;
+	if (q->stop_command && try_kind(in, TABLE_VIEW, &last) == 0) {
+		restore_warn(in->job, "the service works through FUSE and is stopped for a moment in the end: %s", why.text);
+		return 0;
+	}
+	if (!unheld && try_kind(in, TABLE_FILES, &last) == 0) {
+		restore_warn(in->job, "whole files are brought when they are first opened, since parts of them cannot be watched here: %s", why.text);
+		return 0;
 	}
 	return decline(in, err, why.text);
 }
@@ -102,28 +121,24 @@ static int make_files(struct instant *in, struct im_error *err)
 
 static int watch_files(struct instant *in, struct im_error *err)
 {
-	int rc = fan_open(in->kind, &in->group, err);
-	for (uint32_t i = 0; i < in->file_count && rc == 0; i++)
-		rc = fan_mark(in->group, in->kind, in->fds[i], err);
+	bool watch = in->kind != TABLE_VIEW;
+	int rc = watch ? fan_open((enum fan_kind)in->kind, &in->group, err) : 0;
+	for (uint32_t i = 0; i < in->file_count && watch && rc == 0; i++)
+		rc = fan_mark(in->group, (enum fan_kind)in->kind, in->fds[i], err);
 	return rc ? rc : instant_make_stash(in, err);
 }
 
 /* Will anybody but us keep the group open? Else, with all of imvault killed, the service would read zeros. */
-static int check_holder(struct instant *in, struct im_error *err)
+static void check_holder(struct instant *in)
 {
 	const struct restore_request *q = in->job->request;
 	holder_store(in->stash);
-	if (holder_find(in->stash) || (q->exec_command && !holder_is_handed_over(q->exec_command)))
-		return 0;
-	if (!q->exec_command) {
+	if (in->kind == TABLE_VIEW || holder_find(in->stash))
+		return;
+	if (!q->exec_command)
 		restore_warn(in->job, "nobody but imvault's own processes will hold this restore: do not kill them while a service uses its folders (a service started by --exec holds it too)");
-		return 0;
-	}
-	if (q->mode != RESTORE_INSTANT) {
+	else if (holder_is_handed_over(q->exec_command))
 		restore_warn(in->job, "a service started by an init system does not hold this restore: should all of imvault's processes be killed, it would read zeros");
-		return 0;
-	}
-	return decline(in, err, "a service started by an init system cannot hold what keeps it from reading zeros if imvault is killed; start it directly, run imvault as a unit with FileDescriptorStoreMax=1, or accept the risk with --instant=blocks");
 }
 
 static int check_users(struct instant *in, struct im_error *err)
@@ -176,7 +191,7 @@ static void undo(struct instant *in)
 	in->group = -1;
 	while (in->arranged > 0) {
 		struct arrangement *a = &in->wholes[--in->arranged];
-		if (cover_unmount(&a->cover, &why) || arrange_undo(a, &why))
+		if (fuse_view_unmount(a->cover.target, false, &why) || cover_unmount(&a->cover, &why) || arrange_undo(a, &why))
 			restore_warn(in->job, "%s could not be put back as it was: %s", a->cover.target, why.text);
 	}
 }
@@ -210,7 +225,7 @@ static int build(struct instant *in, struct im_error *err)
 	if (rc == 0)
 		rc = watch_files(in, err);
 	if (rc == 0)
-		rc = check_holder(in, err);
+		check_holder(in);
 	if (rc == 0)
 		rc = take_room(in, err);
 	if (rc == 0)

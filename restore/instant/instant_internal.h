@@ -16,7 +16,7 @@
 
 struct instant {
 	struct restore_job *job;
-	enum fan_kind kind;
+	enum table_kind kind;
 	struct arrangement *wholes;
 	size_t whole_count;
 	size_t arranged;        /* so many of them were begun */
@@ -29,6 +29,7 @@ struct instant {
 	size_t hot_count;
 	struct worker_options worker;
 	struct keeper_options keeper;
+	int64_t let_go_told_us; /* when the service was last told to let go of a view */
 	pid_t child;            /* the first keeper, or -1 */
 	bool resumed;           /* the files hold what came before a crash */
 	int64_t shown_us;       /* when progress was last told, and the demand then */
@@ -41,7 +42,8 @@ struct instant {
 void instant_begin(struct instant *in, struct restore_job *job);
 void instant_clear(struct instant *in);
 /* state.c */
-const char *instant_kind_name(enum fan_kind kind);
+const char *instant_kind_name(enum table_kind kind);
+enum table_kind instant_kind_of(const char *name);
 /* fds[] without the last two, which it fills; the order of the background. */
 int instant_make_table(struct instant *in, struct im_error *err);
 /* The order of the background alone; part of the above. */

@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAUSE_MAX_MS = 1000 };
+enum { PAUSE_MAX_MS = 1000, RELEASE_EVERY_MS = 100 };
 
 static bool is_over(const struct keeper_options *o)
 {
@@ -87,12 +87,13 @@ static int open_process(pid_t pid)
 }
 
 /* True: the first keeper has ended, the worker with us. */
-static bool watch_worker(pid_t worker, int first)
+static bool watch_worker(const struct keeper_options *o, pid_t worker, int first)
 {
 	auto_close int process = open_process(worker);
 	struct pollfd ends[2] = { { .fd = process, .events = POLLIN }, { .fd = first, .events = POLLIN } };
-	while (poll(ends, 2, -1) < 0 && errno == EINTR)
-		;
+	for (int n; (n = poll(ends, 2, o->release ? RELEASE_EVERY_MS : -1)) <= 0;)
+		if (n == 0 && table_phase(o->table) == TABLE_HYDRATED)
+			o->release(o->context);
 	bool alone = ends[1].revents != 0;
 	if (alone)
 		kill(worker, SIGKILL);
@@ -130,7 +131,7 @@ static void be_second(const struct keeper_options *o, pid_t first_pid)
 		pid_t me = getpid(), worker = fork();
 		if (worker == 0)
 			work(o, me);
-		if (worker > 0 && watch_worker(worker, first))
+		if (worker > 0 && watch_worker(o, worker, first))
 			return;
 		wait_ms = im_monotonic_ms() - begun > PAUSE_MAX_MS ? 1 : wait_ms * 2 < PAUSE_MAX_MS ? wait_ms * 2 : PAUSE_MAX_MS;
 		if (table_phase(o->table) == TABLE_HYDRATING)
@@ -157,7 +158,8 @@ static void be_first(const struct keeper_options *o)
 		o->table->head->keepers[1] = second;
 		if (second < 0)
 			pause_ms(PAUSE_MAX_MS);
-		while (waitpid(-1, NULL, 0) >= 0 || errno == EINTR)
+		/* a service that the second started in the end may have become ours, too */
+		while ((waitpid(-1, NULL, 0) >= 0 || errno == EINTR) && !is_over(o))
 			;
 	}
 }

@@ -16,6 +16,8 @@ struct keeper_options {
 	const struct worker_options *worker;
 	/* When every file is ordinary, in a process of one thread: the switch. May be called again after a failure or a kill. */
 	int (*finish)(void *context, struct im_error *err);
+	/* NULL, or: every file is ordinary, but the worker cannot end before the service lets go; called every now and then. */
+	void (*release)(void *context);
 	void *context;
 	int alive_fd; /* of a pipe: open as long as one of them lives */
 };

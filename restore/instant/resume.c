@@ -69,7 +69,8 @@ int instant_take_record(struct restore_request *request, json_t **ret_keep, cons
 		request->at = json_string_value(json_object_get(d, "at"));
 		request->to = json_string_value(json_object_get(d, "to"));
 		request->stores = names;
-		request->mode = strcmp(kind, "files") == 0 ? RESTORE_FILES : RESTORE_BLOCKS;
+		static const enum restore_mode modes[] = { [TABLE_BLOCKS] = RESTORE_BLOCKS, [TABLE_FILES] = RESTORE_FILES, [TABLE_VIEW] = RESTORE_VIEW };
+		request->mode = modes[instant_kind_of(kind)];
 		*ret_keep = json_incref(d);
 		*ret_stores = names;
 	} else {
@@ -307,12 +308,14 @@ static int take_from_disk(struct instant *in, struct scan *s, struct im_error *e
 /* Before anything else: if a service has these files open, its accesses wait from now on. */
 static int watch_scanned(struct instant *in, struct scan *s, struct im_error *err)
 {
-	in->kind = in->job->request->mode == RESTORE_FILES ? FAN_FILES : FAN_BLOCKS;
+	enum restore_mode mode = in->job->request->mode;
+	in->kind = mode == RESTORE_FILES ? TABLE_FILES : mode == RESTORE_VIEW ? TABLE_VIEW : TABLE_BLOCKS;
 	int rc = scan_all(in, s, err);
-	if (rc == 0)
-		rc = fan_open(in->kind, &in->group, err);
+	if (rc || in->kind == TABLE_VIEW)
+		return rc; /* a view fails closed: whoever used it got errors */
+	rc = fan_open((enum fan_kind)in->kind, &in->group, err);
 	for (size_t i = 0; i < s->count && rc == 0; i++)
-		rc = fan_mark(in->group, in->kind, s->files[i].fd, err);
+		rc = fan_mark(in->group, (enum fan_kind)in->kind, s->files[i].fd, err);
 	for (size_t i = 0; i < in->whole_count && rc == 0; i++)
 		if (cover_is_mounted(&in->wholes[i].cover))
 			restore_warn(in->job, "nobody watched over %s since imvault's processes ended: what was read there meanwhile may have been zeros; restart its service when this is complete, and check its data",
@@ -332,14 +335,18 @@ static int take_from_stash(struct instant *in, int stash, struct im_error *err)
 		return rc;
 	in->file_count = (uint32_t)count - 2;
 	rc = table_open(in->fds[count - 2], true, &in->table, err);
-	if (rc == 0 && in->table.head->file_count != in->file_count)
+	if (rc == 0 && (in->table.head->file_count != in->file_count || in->table.head->kind > TABLE_VIEW))
 		rc = im_fail(err, IM_ECORRUPT, "the state of the restore does not fit its files");
 	if (rc)
 		return rc;
 	close(in->fds[count - 2]);
 	in->fds[count - 2] = in->table.fd;
 	in->group = in->fds[count - 1];
-	in->kind = (enum fan_kind)in->table.head->kind;
+	in->kind = (enum table_kind)in->table.head->kind;
+	if (in->kind == TABLE_VIEW) { /* there was no group */
+		close(in->group);
+		in->group = -1;
+	}
 	return 0;
 }
 

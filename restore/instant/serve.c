@@ -3,6 +3,7 @@
  * From "the folders are shown" to "they are ordinary": the keepers' start, the service's start, the
  * watch over both, and what is told in the end.
  */
+#include "restore/instant/fuse.h"
 #include "restore/instant/instant_internal.h"
 
 #include "base/cleanup.h"
@@ -13,12 +14,14 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 
-enum { POLL_MS = 20, SHOW_EVERY_US = 1000000 };
+enum { POLL_MS = 20, SHOW_EVERY_US = 1000000, VIEW_TRIES = 1000 };
 
 /* What was mounted goes, if nobody uses it; else it waits for the service's end. Returns the first that stays, or NULL; borrowed. */
 static const char *end_stages(struct instant *in)
@@ -56,6 +59,67 @@ static int switch_all(void *context, struct im_error *err)
 	return rc;
 }
 
+static void run_command(struct instant *in, const char *command)
+{
+	int status;
+	struct im_error why = { 0 };
+	auto_free char *target = target_place(in->job->target, "");
+	const struct start_options o = { .command = command, .target = target && *target ? target : "/", .inherit_fd = -1 };
+	if (restore_start(&o, &status, &why))
+		table_trouble(&in->table, "%s", why.text);
+}
+
+/* In a keeper: a view cannot become the ordinary folder while the service uses it. */
+static void let_go(void *context)
+{
+	struct instant *in = context;
+	const struct restore_request *q = in->job->request;
+	const char *target = in->wholes[0].cover.target;
+	struct im_error why = { 0 };
+	if (!in->let_go_told_us && q->stop_command)
+		run_command(in, q->stop_command);
+	else if (!in->let_go_told_us)
+		table_trouble(&in->table, "everything is there: stop the service for a moment, so that %s becomes an ordinary folder", target);
+	in->let_go_told_us = im_monotonic_us();
+	fuse_view_unmount(target, false, &why);
+}
+
+/* In a keeper, after the last file. */
+static int finish(void *context, struct im_error *err)
+{
+	struct instant *in = context;
+	const struct restore_request *q = in->job->request;
+	int rc = switch_all(in, err);
+	if (rc == 0 && in->kind == TABLE_VIEW && q->stop_command && q->exec_command)
+		run_command(in, q->exec_command);
+	return rc;
+}
+
+static int wait_for_view(struct instant *in, struct im_error *err)
+{
+	uint32_t troubles = in->table.head->trouble_count;
+	for (int tries = 0; !fuse_view_is_mounted(in->wholes[0].cover.target); tries++) {
+		if (in->table.head->trouble_count != troubles || tries == VIEW_TRIES)
+			return im_fail(err, IM_EUSAGE, "%s cannot be shown through FUSE: %s", in->wholes[0].cover.target, in->table.head->trouble);
+		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+	}
+	return 0;
+}
+
+/* Nothing was served yet. */
+static void end_keepers(struct instant *in)
+{
+	struct table_head *h = in->table.head;
+	h->phase = TABLE_GIVEN_UP;
+	int32_t pids[] = { h->keepers[0], h->keepers[1], h->worker };
+	for (size_t i = 0; i < sizeof pids / sizeof pids[0]; i++)
+		if (pids[i] > 1)
+			kill(pids[i], SIGKILL);
+	waitpid(in->child, NULL, 0);
+	in->child = -1;
+	in->serving = false;
+}
+
 int instant_serve(struct instant *in, struct im_error *err)
 {
 	struct restore_job *job = in->job;
@@ -65,9 +129,13 @@ int instant_serve(struct instant *in, struct im_error *err)
 		.storage = job->request->vault->storage, .fds = in->fds, .group = in->group, .resumed = in->resumed }, .order = in->order, .hot = in->hot, .hot_count = in->hot_count };
 	if (pipe2(in->alive, O_CLOEXEC))
 		return im_fail_errno(err, IM_EFAIL, errno, "cannot make a pipe");
-	in->keeper = (struct keeper_options){ .table = &in->table, .worker = &in->worker, .finish = switch_all, .context = in, .alive_fd = in->alive[1] };
+	in->keeper = (struct keeper_options){ .table = &in->table, .worker = &in->worker, .finish = finish, .release = in->kind == TABLE_VIEW ? let_go : NULL, .context = in, .alive_fd = in->alive[1] };
 	int rc = instant_write_records(in, RECORD_SERVING, err);
-	for (size_t i = 0; i < in->whole_count && rc == 0; i++)
+	if (in->kind == TABLE_VIEW) {
+		in->worker.view_staged = in->wholes[0].cover.staged;
+		in->worker.view_target = in->wholes[0].cover.target;
+	}
+	for (size_t i = 0; i < in->whole_count && in->kind != TABLE_VIEW && rc == 0; i++)
 		rc = cover_is_mounted(&in->wholes[i].cover) ? 0 : cover_mount(&in->wholes[i].cover, err);
 	if (rc)
 		return rc;
@@ -77,6 +145,9 @@ int instant_serve(struct instant *in, struct im_error *err)
 	in->table.head->ready_us = im_monotonic_us();
 	rc = keeper_start(&in->keeper, &in->child, err);
 	in->serving = rc == 0;
+	if (rc == 0 && in->kind == TABLE_VIEW && (rc = wait_for_view(in, err)))
+		end_keepers(in);
+	in->table.head->ready_us = im_monotonic_us();
 	return rc;
 }
 
@@ -169,7 +240,7 @@ static int start_service(struct instant *in, struct im_error *err)
 	int64_t begin = im_monotonic_us();
 	auto_free char *target = target_place(job->target, "");
 	const struct start_options options = { .command = job->request->exec_command, .target = target && *target ? target : "/",
-		.inherit_fd = in->stash, .files_soft = in->files_before, .tick = guard, .context = in };
+		.inherit_fd = in->kind == TABLE_VIEW ? -1 : in->stash, .files_soft = in->files_before, .tick = guard, .context = in };
 	int rc = restore_start(&options, &r->exec_status, err);
 	in->table.head->awaits_service = 0;
 	restore_phase_add(job, "start", im_monotonic_us() - begin, 0);

@@ -8,12 +8,23 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-const char *instant_kind_name(enum fan_kind kind)
+static const char *const kinds[] = { [TABLE_BLOCKS] = "blocks", [TABLE_FILES] = "files", [TABLE_VIEW] = "fuse" };
+
+const char *instant_kind_name(enum table_kind kind)
 {
-	return kind == FAN_BLOCKS ? "blocks" : "files";
+	return kinds[kind];
+}
+
+enum table_kind instant_kind_of(const char *name)
+{
+	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+		if (strcmp(kinds[i], name) == 0)
+			return (enum table_kind)i;
+	return TABLE_BLOCKS;
 }
 
 /* Small ones first: each is soon done with, and costs nothing any more. */
@@ -74,7 +85,7 @@ int instant_make_table(struct instant *in, struct im_error *err)
 int instant_make_stash(struct instant *in, struct im_error *err)
 {
 	in->fds[in->file_count] = in->table.fd;
-	in->fds[in->file_count + 1] = in->group;
+	in->fds[in->file_count + 1] = in->group >= 0 ? in->group : in->table.fd;
 	return stash_make(in->fds, in->file_count + 2, &in->stash, err);
 }
 

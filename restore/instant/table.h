@@ -23,6 +23,12 @@
 #define TABLE_TROUBLE_BYTES 512
 #define TABLE_NAME "imvault-instant" /* of the memfd */
 
+enum table_kind { /* how accesses are made to wait */
+	TABLE_BLOCKS = FAN_BLOCKS,
+	TABLE_FILES = FAN_FILES,
+	TABLE_VIEW, /* they go through FUSE */
+};
+
 enum table_phase {
 	TABLE_BUILDING,  /* nothing is served yet */
 	TABLE_HYDRATING, /* the service may use it */
@@ -69,7 +75,7 @@ struct table_head {
 	uint64_t stage_dev, stage_ino; /* which restore this is */
 	int64_t begin_wall_ms, rto_ms; /* of the restore */
 	int64_t begin_us;              /* monotonic */
-	uint32_t kind;                 /* enum fan_kind */
+	uint32_t kind;                 /* enum table_kind */
 	_Atomic uint32_t phase;        /* enum table_phase */
 	_Atomic int32_t keepers[2], worker, front; /* process ids; front: the command itself */
 	_Atomic uint32_t worker_starts, keeper_starts;

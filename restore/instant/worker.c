@@ -11,6 +11,7 @@
 #include "restore/instant/worker.h"
 
 #include "base/clock.h"
+#include "restore/instant/fuse.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -512,6 +513,30 @@ static void answer_rest(struct worker *w)
 	}
 }
 
+static void *run_view(void *context)
+{
+	struct im_error why = { 0 };
+	struct fuse_view *v = context;
+	if (fuse_view_serve(v, &why))
+		_exit(1);
+	fuse_view_close(v);
+	return NULL;
+}
+
+static int show_view(struct worker *w, pthread_t *ret, struct im_error *err)
+{
+	const struct worker_options *o = w->o;
+	const struct fuse_view_options view = { .staged = o->view_staged, .target = o->view_target, .hydrator = w->h, .table = w->table,
+		.content = o->hydrate.content };
+	struct fuse_view *v;
+	int rc = fuse_view_unmount(o->view_target, true, err); /* a predecessor's, which is dead */
+	if (rc == 0)
+		rc = fuse_view_open(&view, &v, err);
+	if (rc == 0 && pthread_create(ret, NULL, run_view, v))
+		rc = im_fail(err, IM_ENOMEM, "cannot start a thread");
+	return rc;
+}
+
 int worker_run(const struct worker_options *options, struct im_error *err)
 {
 	struct worker *w = calloc(1, sizeof *w);
@@ -535,10 +560,19 @@ int worker_run(const struct worker_options *options, struct im_error *err)
 	if (rc)
 		return rc;
 	serve_stale(w, lane);
-	rc = start_all(w, err);
+	pthread_t view = 0;
+	rc = options->view_target ? show_view(w, &view, err) : 0;
 	if (rc == 0)
-		finish_files(w, synced);
-	if (rc == 0)
+		rc = start_all(w, err);
+	if (rc)
+		return rc;
+	finish_files(w, synced);
+	w->table->head->hydrated_us = im_monotonic_us();
+	if (options->view_target) {
+		w->table->head->phase = TABLE_HYDRATED; /* now somebody stops the service and unmounts the view */
+		pthread_join(view, NULL);
+	} else {
 		answer_rest(w);
-	return rc;
+	}
+	return 0;
 }
