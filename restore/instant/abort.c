@@ -113,6 +113,8 @@ int instant_abort(const char *const *paths, void (*fn)(void *context, const char
 		rc = found_complete(&a.list, err);
 	if (rc == 0 && !a.list.count)
 		rc = im_fail(err, IM_ENOTFOUND, "no instant restore is under way%s", paths ? " there" : " here; name its folder if the machine was restarted since");
+	if (rc == 0 && !paths)
+		rc = found_check_one(&a.list, err);
 	if (rc == 0)
 		rc = unmount_all(&a, err);
 	for (size_t i = 0; i < a.list.count && rc == 0; i++)

@@ -132,6 +132,41 @@ int found_complete(struct found_list *l, struct im_error *err)
 	return 0;
 }
 
+void found_drop_switched(struct found_list *l)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < l->count; i++) {
+		if (l->items[i].phase != RECORD_SWITCHED) {
+			l->items[kept++] = l->items[i];
+			continue;
+		}
+		free(l->items[i].stage);
+		json_decref(l->items[i].details);
+	}
+	l->count = kept;
+}
+
+static bool same_restore(const json_t *a, const json_t *b)
+{
+	return json_equal(json_object_get(a, "stages"), json_object_get(b, "stages"));
+}
+
+int found_check_one(const struct found_list *l, struct im_error *err)
+{
+	const struct found *first = NULL;
+	for (size_t i = 0; i < l->count; i++) {
+		const struct found *f = &l->items[i];
+		if (f->phase == RECORD_SWITCHED)
+			continue;
+		if (first && !same_restore(first->details, f->details)) {
+			const char *a = json_string_value(json_object_get(first->details, "target")), *b = json_string_value(json_object_get(f->details, "target"));
+			return im_fail(err, IM_EUSAGE, "there is more than one instant restore here: name the folder, such as %s or %s", a ? a : first->stage, b ? b : f->stage);
+		}
+		first = first ? first : f;
+	}
+	return 0;
+}
+
 int found_arrangement(const struct found *f, struct arrangement *ret, struct im_error *err)
 {
 	const char *target = json_string_value(json_object_get(f->details, "target")), *staged = json_string_value(json_object_get(f->details, "staged"));

@@ -27,6 +27,10 @@ int found_add_path(struct found_list *l, const char *path, struct im_error *err)
 int found_add_mounted(struct found_list *l, struct im_error *err);
 /* Adds the other folders of the same restores. */
 int found_complete(struct found_list *l, struct im_error *err);
+/* Forgets those that are complete. */
+void found_drop_switched(struct found_list *l);
+/* IM_EUSAGE with their folders: they belong to more than one restore. An alias is nobody's business here. */
+int found_check_one(const struct found_list *l, struct im_error *err);
 void found_clear(struct found_list *l);
 
 /* The arrangement that a record tells of. */

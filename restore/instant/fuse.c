@@ -110,6 +110,7 @@ static int begin_session(struct fuse_view *v, int fuse_fd, struct im_error *err)
 	data_operations(&ops);
 	fuse_set_log_func(say_nothing);
 	v->session = fuse_session_new(&args, &ops, sizeof ops, v);
+	fuse_opt_free_args(&args);
 	snprintf(name, sizeof name, "/dev/fd/%d", fuse_fd);
 	if (v->session && fuse_session_mount(v->session, name) == 0)
 		return 0;
@@ -182,7 +183,7 @@ static int start(struct fuse_view *v, struct serving *s, void *(*run)(void *), s
 	s->v = v;
 	s->buffer = aligned_alloc(FUSE_PAGE, FUSE_BUFFER_BYTES);
 	if (!s->buffer || pthread_create(&s->thread, NULL, run, s)) {
-		free(s->buffer);
+		free(TAKE_PTR(s->buffer));
 		return im_fail(err, IM_ENOMEM, "cannot start a thread");
 	}
 	return 0;

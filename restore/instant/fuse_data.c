@@ -433,19 +433,20 @@ void data_stop(struct fuse_view *v)
 static void do_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fuse_view *v = view_of(req);
-	int e = node_pin(v, node_at(v, ino));
 	auto_held struct held h = node_hold(v, ino);
-	e = e ? e : h.error;
-	/* the kernel says where an append goes, and needs no aligned buffers from us */
-	int fd = e ? -1 : node_reopen(v, h.fd, fi->flags & (O_ACCMODE | O_DSYNC | O_SYNC));
-	if (fd < 0) {
-		fuse_reply_err(req, e ? e : errno);
+	/* the kernel says where an append goes, and we need no aligned buffers */
+	auto_close int fd = h.error ? -1 : node_reopen(v, h.fd, fi->flags & (O_ACCMODE | O_DSYNC | O_SYNC));
+	int e = h.error ? h.error : fd < 0 ? errno : node_open(v, h.node);
+	if (e) {
+		fuse_reply_err(req, e);
 		return;
 	}
 	fi->fh = (uint64_t)fd;
 	fi->keep_cache = 1; /* nobody changes it but through us */
 	if (fuse_reply_open(req, fi))
-		close(fd);
+		node_close(v, h.node);
+	else
+		fd = -1; /* do_release's */
 }
 
 static void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
@@ -492,8 +493,8 @@ static void do_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 static void do_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	(void)ino;
 	close((int)fi->fh);
+	node_close(view_of(req), node_at(view_of(req), ino));
 	fuse_reply_err(req, 0);
 }
 

@@ -32,20 +32,22 @@ struct node {
 	dev_t dev;
 	ino_t ino;
 	uint64_t lookups;   /* the kernel will forget it as often */
-	_Atomic int fd;     /* O_PATH; -1: found by handle */
+	unsigned holds, opens;
+	int fd;             /* O_PATH; -1: found by handle */
 	struct file_handle *handle;
 	uint32_t file;      /* number in the table, or NO_FILE */
 	bool hashed;
 };
 
-struct held { /* a node and a descriptor (O_PATH) of it for a while; fd -1: errno in error */
-	struct node *node; /* once the request is answered the kernel may forget it at any moment */
+struct held { /* a node, and a descriptor (O_PATH) of it, for a while; fd -1: errno in error */
+	struct fuse_view *v;
+	struct node *node;
 	int fd, error;
 	bool own;
 };
 
 struct nodes {
-	pthread_mutex_t mutex; /* all but root */
+	pthread_mutex_t mutex;
 	struct node root;
 	struct node **buckets;
 	size_t bucket_count, count;
@@ -126,11 +128,13 @@ void held_end(struct held *h);
 const char *proc_path(char ret[FUSE_PROC_NAME_BYTES], int fd);
 /* A descriptor that can be read or written, of one that cannot. -1: errno. */
 int node_reopen(const struct fuse_view *v, int fd, int flags);
-/* Keeps a descriptor from now on: the file may lose its names while it is open. */
-int node_pin(struct fuse_view *v, struct node *n);
+/* From open to close a node keeps a descriptor: its file may lose all names meanwhile. */
+int node_open(struct fuse_view *v, struct node *n);
+void node_close(struct fuse_view *v, struct node *n);
 /* The file of that name in a folder, one lookup more. */
 int node_look_up(struct fuse_view *v, int folder_fd, const char *name, struct fuse_entry_param *ret);
-int node_of_open(struct fuse_view *v, int fd, struct fuse_entry_param *ret); /* … of an open file */
+/* … of an open file; as after node_open. */
+int node_of_open(struct fuse_view *v, int fd, struct fuse_entry_param *ret);
 void node_forget(struct fuse_view *v, fuse_ino_t number, uint64_t count);
 /* fd: any of the node. */
 int node_stat(const struct fuse_view *v, const struct node *n, int fd, struct stat *ret, double *ret_seconds);

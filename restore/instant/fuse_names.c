@@ -200,18 +200,22 @@ static void do_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	}
 	if (!error)
 		error = node_of_open(v, fd, &e);
-	if (!error && fi->flags & O_TRUNC && e.attr.st_size && (error = data_resize(v, node_at(v, e.ino), fd, 0)))
-		node_forget(v, e.ino, 1);
 	if (error) {
 		fuse_reply_err(req, error);
 		return;
 	}
+	if (fi->flags & O_TRUNC && e.attr.st_size) /* somebody else was faster */
+		error = data_resize(v, node_at(v, e.ino), fd, 0);
 	fi->fh = (uint64_t)fd;
 	fi->keep_cache = 1;
-	if (fuse_reply_create(req, &e, fi))
-		node_forget(v, e.ino, 1);
-	else
+	if (error)
+		fuse_reply_err(req, error);
+	else if (fuse_reply_create(req, &e, fi) == 0)
 		fd = -1; /* do_release's */
+	if (fd >= 0) {
+		node_close(v, node_at(v, e.ino));
+		node_forget(v, e.ino, 1);
+	}
 }
 
 /* --- taking away and renaming --- */
@@ -262,27 +266,26 @@ static void close_folder(struct folder *f)
 
 static int open_folder(struct fuse_view *v, fuse_ino_t ino, struct folder *f)
 {
-	int error = node_pin(v, node_at(v, ino));
 	auto_held struct held h = node_hold(v, ino);
-	error = error ? error : h.error;
-	auto_close int fd = error ? -1 : node_reopen(v, h.fd, O_RDONLY | O_DIRECTORY);
-	if (error || fd < 0 || !(f->stream = fdopendir(fd)))
-		return error ? error : errno;
+	auto_close int fd = h.error ? -1 : node_reopen(v, h.fd, O_RDONLY | O_DIRECTORY);
+	if (h.error || fd < 0 || !(f->stream = fdopendir(fd)))
+		return h.error ? h.error : errno;
 	fd = -1; /* the stream's */
-	return 0;
+	return node_open(v, h.node);
 }
 
 static void do_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct fuse_view *v = view_of(req);
 	struct folder *f = calloc(1, sizeof *f);
-	int error = f ? open_folder(view_of(req), ino, f) : ENOMEM;
-	if (!error) {
-		fi->fh = (uintptr_t)f;
-		if (fuse_reply_open(req, fi) == 0)
-			return;
-	} else {
+	int error = f ? open_folder(v, ino, f) : ENOMEM;
+	fi->fh = (uintptr_t)f;
+	if (!error && fuse_reply_open(req, fi) == 0)
+		return;
+	if (error)
 		fuse_reply_err(req, error);
-	}
+	else
+		node_close(v, node_at(v, ino));
 	if (f)
 		close_folder(f);
 }
@@ -317,8 +320,8 @@ static void do_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset
 
 static void do_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	(void)ino;
 	close_folder(folder_of(fi));
+	node_close(view_of(req), node_at(view_of(req), ino));
 	fuse_reply_err(req, 0);
 }
 

@@ -199,8 +199,11 @@ struct node *node_at(struct fuse_view *v, fuse_ino_t number)
 
 struct held node_hold(struct fuse_view *v, fuse_ino_t number)
 {
-	struct held h = { .node = node_at(v, number) };
+	struct held h = { .v = v, .node = node_at(v, number) };
+	pthread_mutex_lock(&v->nodes.mutex);
+	h.node->holds++;
 	h.fd = h.node->fd;
+	pthread_mutex_unlock(&v->nodes.mutex);
 	h.own = h.fd < 0;
 	if (h.own)
 		h.fd = open_handle(v, h.node->handle);
@@ -208,26 +211,52 @@ struct held node_hold(struct fuse_view *v, fuse_ino_t number)
 	return h;
 }
 
-void held_end(struct held *h)
+/* With the mutex held, after one use less of it. */
+static void settle(struct nodes *ns, struct node *n)
 {
-	if (h->own && h->fd >= 0)
-		close(h->fd);
+	if (n == &ns->root || n->holds)
+		return;
+	if (!n->lookups) {
+		hash_out(ns, n);
+		free_node(ns, n);
+	} else if (!n->opens && n->handle && n->fd >= 0) {
+		close(n->fd);
+		n->fd = -1;
+		ns->pinned--;
+	}
 }
 
-int node_pin(struct fuse_view *v, struct node *n)
+void held_end(struct held *h)
 {
-	if (n->fd >= 0)
-		return 0;
-	int fd = open_handle(v, n->handle), none = -1;
-	if (fd < 0)
-		return errno;
+	struct nodes *ns = &h->v->nodes;
+	if (h->own && h->fd >= 0)
+		close(h->fd);
+	pthread_mutex_lock(&ns->mutex);
+	h->node->holds--;
+	settle(ns, h->node);
+	pthread_mutex_unlock(&ns->mutex);
+}
+
+int node_open(struct fuse_view *v, struct node *n)
+{
+	int e = 0;
 	pthread_mutex_lock(&v->nodes.mutex);
-	if (atomic_compare_exchange_strong(&n->fd, &none, fd))
-		v->nodes.pinned++;
-	else
-		close(fd);
+	if (n->fd < 0) {
+		n->fd = open_handle(v, n->handle);
+		e = n->fd < 0 ? errno : 0;
+		v->nodes.pinned += !e;
+	}
+	n->opens += !e;
 	pthread_mutex_unlock(&v->nodes.mutex);
-	return 0;
+	return e;
+}
+
+void node_close(struct fuse_view *v, struct node *n)
+{
+	pthread_mutex_lock(&v->nodes.mutex);
+	n->opens--;
+	settle(&v->nodes, n);
+	pthread_mutex_unlock(&v->nodes.mutex);
 }
 
 const char *proc_path(char ret[FUSE_PROC_NAME_BYTES], int fd)
@@ -302,7 +331,7 @@ int node_of_open(struct fuse_view *v, int open_fd, struct fuse_entry_param *ret)
 {
 	int fd = node_reopen(v, open_fd, O_PATH);
 	int e = fd < 0 ? errno : enter(v, fd, ret);
-	if (e == 0 && (e = node_pin(v, node_at(v, ret->ino))))
+	if (e == 0 && (e = node_open(v, node_at(v, ret->ino))))
 		node_forget(v, ret->ino, 1);
 	return e;
 }
@@ -315,10 +344,7 @@ void node_forget(struct fuse_view *v, fuse_ino_t number, uint64_t count)
 		return;
 	pthread_mutex_lock(&ns->mutex);
 	n->lookups -= count < n->lookups ? count : n->lookups;
-	if (!n->lookups) {
-		hash_out(ns, n);
-		free_node(ns, n);
-	}
+	settle(ns, n);
 	pthread_mutex_unlock(&ns->mutex);
 }
 

@@ -33,10 +33,13 @@ static int find_records(const struct restore_request *q, struct found_list *l, s
 	int rc = q->paths ? 0 : found_add_mounted(l, err);
 	for (size_t i = 0; q->paths && q->paths[i] && rc == 0; i++)
 		rc = found_add_path(l, q->paths[i], err);
+	if (!q->paths)
+		found_drop_switched(l);
 	if (rc == 0)
 		rc = found_complete(l, err);
 	if (rc == 0 && !l->count)
 		return im_fail(err, IM_ENOTFOUND, "no instant restore was cut off%s", q->paths ? " there" : "; name its folder if the machine was restarted since");
+	rc = rc ? rc : found_check_one(l, err);
 	for (size_t i = 0; i < l->count && rc == 0; i++) {
 		const char *target = json_string_value(json_object_get(l->items[i].details, "target"));
 		target = target ? target : l->items[i].stage;
