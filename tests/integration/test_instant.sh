@@ -14,6 +14,7 @@ slow_folder=${IMVAULT_SLOW_FOLDER:-build/tests/tools/imvault-slow-folder}
 work=$(mktemp -d "${TMPDIR:-/tmp}/imvault-test-instant.XXXXXX")
 export work HOME=$work/home
 unset XDG_STATE_HOME NOTIFY_SOCKET
+export TSAN_OPTIONS=${TSAN_OPTIONS:-}:die_after_fork=0 # the worker is a copy of a process that had threads
 slow_folder=$(realpath "$slow_folder")
 cd "$work" || exit 1
 failed=0
