@@ -16,7 +16,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
-static const enum option_id options[] = { OPTION_AT, OPTION_STORE, OPTION_PATH, OPTION_TO, OPTION_OVERWRITE, OPTION_EXEC,
+static const enum option_id options[] = { OPTION_AT, OPTION_STORE, OPTION_PATH, OPTION_TO, OPTION_OVERWRITE, OPTION_EXEC, OPTION_READY,
 	OPTION_INSTANT, OPTION_DETACH, OPTION_STOP, OPTION_RESUME, OPTION_ABORT, OPTION_DRY_RUN, OPTION_CHECK, OPTION_RTO, OPTION_END };
 
 static const char help[] =
@@ -24,19 +24,17 @@ static const char help[] =
     "\n"
     "  imvault restore --vault URL --key FILE [--node NAME] [OPTION...]\n"
     "\n"
-    "  --at WHEN     latest (default): the newest snapshot and the log behind it;\n"
-    "                a time such as 2026-11-23T00:50:54.250Z: as near to it as both\n"
-    "                reach; a snapshot's number or name: that, without its log\n"
+    "  --at WHEN     latest (default), a time such as 2026-11-23T00:50:54.250Z, or a\n"
+    "                snapshot's number or name (that, without its log)\n"
     "  --store NAME  only this store (may be repeated)\n"
     "  --path PATH   only this file or folder, by its original absolute path\n"
     "  --to DIR      below DIR instead of at the original paths\n"
     "  --overwrite   move aside what is in the way (nothing is ever deleted)\n"
     "  --exec CMD    start the service; its success is \"service ready\"\n"
-    "  --instant     start it at once: what it needs comes first, the rest meanwhile\n"
-    "  --detach      with --instant: return when the service is ready\n"
-    "  --stop CMD    stops the service, where it must be for a moment in the end\n"
-    "  --resume      goes on with an instant restore that was cut off\n"
-    "  --abort       gives one up; both take its folder if more than one is there\n"
+    "  --ready CMD   asked until it succeeds; --exec may then stay in the foreground\n"
+    "  --instant     start it at once, fetch what it needs first (--instant=MODE;\n"
+    "                --detach: return when it is ready; --stop CMD: for mode fuse)\n"
+    "  --resume, --abort [FOLDER]: go on with one that was cut off; give one up\n"
     "  --dry-run     the plan and a forecast; writes nothing\n"
     "  --check HOW   quick (default), full or none: the check of what was rebuilt\n"
     "  --rto TIME    the recovery target to judge by, such as 10m\n"
@@ -374,6 +372,8 @@ static int check_options(const struct options *o, struct im_error *err)
 {
 	if (o->check && strcmp(o->check, "quick") != 0 && strcmp(o->check, "full") != 0 && strcmp(o->check, "none") != 0)
 		return im_fail(err, IM_EUSAGE, "restore: --check %s is unknown; there are quick, full and none", o->check);
+	if (o->ready && !o->exec)
+		return im_fail(err, IM_EUSAGE, "restore: --ready needs --exec");
 	if (o->path && *o->path != '/')
 		return im_fail(err, IM_EUSAGE, "restore: --path %s must be the original absolute path", o->path);
 	return 0;
@@ -423,7 +423,7 @@ static int run(struct cli *cli, struct im_error *err)
 		return rc;
 	const struct restore_request request = {
 		.vault = cli->vault, .node = session_node(cli), .at = o->at, .stores = (const char *const *)o->stores,
-		.path = o->path, .to = o->to, .overwrite = o->overwrite, .exec_command = o->exec, .stop_command = o->stop, .dry_run = o->dry_run, .mode = mode, .detach = o->detach, .resume = o->resume, .paths = paths,
+		.path = o->path, .to = o->to, .overwrite = o->overwrite, .exec_command = o->exec, .ready_command = o->ready, .stop_command = o->stop, .dry_run = o->dry_run, .mode = mode, .detach = o->detach, .resume = o->resume, .paths = paths,
 		.check_level = o->check, .rto_ms = o->rto_ms, .start_us = cli->start_us, .opened_us = cli->opened_us, .events = &events,
 	};
 	/* The snapshot's own target is not known yet; counting down needs --rto or a configuration. */

@@ -46,6 +46,7 @@ static const struct {
 	[OPTION_ONCE] = { "once", no_argument, 0 },
 	[OPTION_INSTANT] = { "instant", optional_argument, 0 },
 	[OPTION_DETACH] = { "detach", no_argument, 0 },
+	[OPTION_READY] = { "ready", required_argument, 0 },
 	[OPTION_STOP] = { "stop", required_argument, 0 },
 	[OPTION_RESUME] = { "resume", no_argument, 0 },
 	[OPTION_ABORT] = { "abort", no_argument, 0 },
@@ -104,6 +105,7 @@ static const char **text_field(struct options *o, enum option_id id)
 	case OPTION_TO: return &o->to;
 	case OPTION_EXEC: return &o->exec;
 	case OPTION_STOP: return &o->stop;
+	case OPTION_READY: return &o->ready;
 	case OPTION_CHECK: return &o->check;
 	case OPTION_OUTPUT: return &o->output;
 	case OPTION_ROLE: return &o->role;

@@ -87,6 +87,7 @@ void restore_forecast(struct restore_job *job);
 
 struct start_options {
 	const char *command, *target;
+	const char *ready;   /* NULL: the command's own success tells; else it may stay, and this one's success does, asked again and again */
 	int inherit_fd;      /* -1: none. The service gets it under a number it does not use itself */
 	uint64_t files_soft; /* with inherit_fd: the limit of open files it shall have */
 	void (*tick)(void *context); /* while it runs, some 50 times a second; may be NULL */

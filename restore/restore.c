@@ -306,7 +306,7 @@ static int start_service(struct restore_job *job, struct im_error *err)
 	restore_phase_begin(job, "start");
 	int64_t start = im_monotonic_us();
 	auto_free char *target = target_place(job->target, "");
-	const struct start_options options = { .command = q->exec_command,
+	const struct start_options options = { .command = q->exec_command, .ready = q->ready_command,
 		.target = target && *target ? target : "/",
 		.inherit_fd = -1 };
 	int rc = restore_start(&options, &r->exec_status, err);

@@ -52,6 +52,8 @@ struct restore_request {
 	bool resume;  /* an instant restore that was cut off goes on; paths says which */
 	const char *const *paths; /* absolute, NULL-terminated: folders of it; NULL: of what is mounted now */
 	bool detach;  /* instant: return when the service is ready; the rest goes on in the background */
+	const char *ready_command; /* NULL: exec_command returns when the service is ready; else it may stay in the foreground, and this
+				      one's success tells */
 	const char *stop_command; /* RESTORE_VIEW: stops the service, run by /bin/sh -c; NULL: somebody else stops it */
 	bool dry_run; /* plan and forecast only; writes nothing, and what is in the way is told, not
 			 refused */

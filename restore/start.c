@@ -63,12 +63,12 @@ static int inherited_number(const struct start_options *o)
 	return beyond ? (int)o->files_soft : o->files_soft > 1000 ? 1000 : (int)o->files_soft - 1;
 }
 
-static int spawn(const struct start_options *o, int out, pid_t *ret, struct im_error *err)
+static int spawn(const struct start_options *o, const char *what, int out, pid_t *ret, struct im_error *err)
 {
 	auto_free char *variable = im_format("IMVAULT_TARGET=%s", o->target);
 	auto_free char **env = variable ? environment(variable) : NULL;
-	auto_free char *command = o->inherit_fd < 0 ? strdup(o->command) :
-	    im_format("ulimit -S -n %llu\n%s", (unsigned long long)o->files_soft, o->command);
+	auto_free char *command = o->inherit_fd < 0 ? strdup(what) :
+	    im_format("ulimit -S -n %llu\n%s", (unsigned long long)o->files_soft, what);
 	if (!env || !command)
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	posix_spawn_file_actions_t files;
@@ -95,22 +95,54 @@ static int spawn(const struct start_options *o, int out, pid_t *ret, struct im_e
 	e = e ? e : posix_spawn(ret, "/bin/sh", &files, &attr, argv, env);
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&files);
-	return e ? im_fail_errno(err, IM_EFAIL, e, "cannot run /bin/sh -c '%s'", o->command) : 0;
+	return e ? im_fail_errno(err, IM_EFAIL, e, "cannot run /bin/sh -c '%s'", what) : 0;
 }
 
-static int wait_for(const struct start_options *o, pid_t pid, int *ret_status, struct im_error *err)
+static bool is_fine(int status)
 {
-	for (unsigned pause_ms = 1;;
-	     pause_ms = pause_ms < POLL_MAX_MS ? pause_ms * 2 : POLL_MAX_MS) {
-		pid_t got = waitpid(pid, ret_status, WNOHANG);
-		if (got == pid)
-			return 0;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* Asks whether the service is ready: begins to, or looks for the answer. *asking: process id, 0 if none. */
+static int ask_ready(const struct start_options *o, int out, pid_t *asking, bool *ret_ready, struct im_error *err)
+{
+	struct start_options plain = *o;
+	int status;
+	plain.inherit_fd = -1;
+	*ret_ready = false;
+	if (!*asking)
+		return spawn(&plain, o->ready, out, asking, err);
+	if (waitpid(*asking, &status, WNOHANG) == *asking) {
+		*ret_ready = is_fine(status);
+		*asking = 0;
+	}
+	return 0;
+}
+
+/* Until the command ends, or the service is ready. */
+static int wait_for(const struct start_options *o, pid_t pid, int out, int *ret_status, struct im_error *err)
+{
+	pid_t asking = 0;
+	bool ready = false, ended = false;
+	*ret_status = 0;
+	for (unsigned pause_ms = 1;; pause_ms = pause_ms < POLL_MAX_MS ? pause_ms * 2 : POLL_MAX_MS) {
+		pid_t got = ended ? 0 : waitpid(pid, ret_status, WNOHANG);
 		if (got < 0 && errno != EINTR)
 			return im_fail_errno(
 			    err, IM_EFAIL, errno, "cannot wait for the --exec command");
+		ended |= got == pid;
+		if (ended && (!o->ready || !is_fine(*ret_status)))
+			return 0;
+		int rc = o->ready ? ask_ready(o, out, &asking, &ready, err) : 0;
+		if (rc || ready)
+			return rc;
 		if (im_interrupt_signal()) {
-			kill(-pid, SIGTERM);
-			waitpid(pid, ret_status, 0);
+			if (asking)
+				kill(-asking, SIGTERM);
+			if (!ended) {
+				kill(-pid, SIGTERM);
+				waitpid(pid, ret_status, 0);
+			}
 			return im_interrupt_check(err);
 		}
 		if (o->tick)
@@ -138,13 +170,13 @@ int restore_start(const struct start_options *o, int *ret_status, struct im_erro
 		    err, IM_EFAIL, errno, "cannot keep the output of the --exec command");
 	pid_t pid = -1;
 	int status;
-	int rc = spawn(o, out, &pid, err);
+	int rc = spawn(o, o->command, out, &pid, err);
 	if (rc == 0)
-		rc = wait_for(o, pid, &status, err);
+		rc = wait_for(o, pid, out, &status, err);
 	if (rc)
 		return rc;
 	*ret_status = status;
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+	if (is_fine(status))
 		return 0;
 	struct stat st;
 	char words[TAIL_BYTES + 1] = "";

@@ -59,12 +59,12 @@ static int switch_all(void *context, struct im_error *err)
 	return rc;
 }
 
-static void run_command(struct instant *in, const char *command)
+static void run_command(struct instant *in, const char *command, const char *ready)
 {
 	int status;
 	struct im_error why = { 0 };
 	auto_free char *target = target_place(in->job->target, "");
-	const struct start_options o = { .command = command, .target = target && *target ? target : "/", .inherit_fd = -1 };
+	const struct start_options o = { .command = command, .ready = ready, .target = target && *target ? target : "/", .inherit_fd = -1 };
 	if (restore_start(&o, &status, &why))
 		table_trouble(&in->table, "%s", why.text);
 }
@@ -77,7 +77,7 @@ static void let_go(void *context)
 	const char *target = in->wholes[0].cover.target;
 	struct im_error why = { 0 };
 	if (!in->let_go_told_us && q->stop_command)
-		run_command(in, q->stop_command);
+		run_command(in, q->stop_command, NULL);
 	else if (!in->let_go_told_us)
 		table_trouble(&in->table, "everything is there: stop the service for a moment, so that %s becomes an ordinary folder", target);
 	in->let_go_told_us = im_monotonic_us();
@@ -91,7 +91,7 @@ static int finish(void *context, struct im_error *err)
 	const struct restore_request *q = in->job->request;
 	int rc = switch_all(in, err);
 	if (rc == 0 && in->kind == TABLE_VIEW && q->stop_command && q->exec_command)
-		run_command(in, q->exec_command);
+		run_command(in, q->exec_command, q->ready_command);
 	return rc;
 }
 
@@ -239,7 +239,7 @@ static int start_service(struct instant *in, struct im_error *err)
 	restore_phase_begin(job, "start");
 	int64_t begin = im_monotonic_us();
 	auto_free char *target = target_place(job->target, "");
-	const struct start_options options = { .command = job->request->exec_command, .target = target && *target ? target : "/",
+	const struct start_options options = { .command = job->request->exec_command, .ready = job->request->ready_command, .target = target && *target ? target : "/",
 		.inherit_fd = in->kind == TABLE_VIEW ? -1 : in->stash, .files_soft = in->files_before, .tick = guard, .context = in };
 	int rc = restore_start(&options, &r->exec_status, err);
 	in->table.head->awaits_service = 0;

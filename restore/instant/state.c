@@ -5,6 +5,7 @@
 #include "restore/instant/instant_internal.h"
 
 #include "base/cleanup.h"
+#include "base/config.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -27,23 +28,55 @@ enum table_kind instant_kind_of(const char *name)
 	return TABLE_BLOCKS;
 }
 
-/* Small ones first: each is soon done with, and costs nothing any more. */
-static int by_size(const void *a, const void *b, void *content)
+struct ordering {
+	const struct content *content;
+	int *priorities; /* by the engine's store number */
+};
+
+/* The stores' own order, databases first (a message that points to a missing upload is better than none), then small ones: each is soon
+ * done with, and costs nothing any more. */
+static int compare_files(const void *a, const void *b, void *context)
 {
-	const struct built_file *x = content_file(content, *(const uint32_t *)a), *y = content_file(content, *(const uint32_t *)b);
+	const struct ordering *o = context;
+	const struct built_file *x = content_file(o->content, *(const uint32_t *)a), *y = content_file(o->content, *(const uint32_t *)b);
+	int by_priority = o->priorities[x->store] - o->priorities[y->store];
+	if (by_priority)
+		return by_priority;
+	if (!x->digest != !y->digest)
+		return x->digest ? -1 : 1;
 	if (x->writer.size_bytes != y->writer.size_bytes)
 		return x->writer.size_bytes < y->writer.size_bytes ? -1 : 1;
 	return *(const uint32_t *)a < *(const uint32_t *)b ? -1 : 1;
 }
 
+/* As the node's configuration says, which the snapshot carries; else 1. */
+static int priority_of(const struct restore_pick *p)
+{
+	struct im_config *config = NULL;
+	const char *text = json_string_value(json_object_get(p->snapshot->record.private_part, "config"));
+	int priority = 1;
+	if (text && im_config_parse(text, "the snapshot's configuration", &config, NULL) == 0)
+		for (size_t i = 0; i < config->store_count; i++)
+			if (strcmp(config->stores[i].name, p->name) == 0)
+				priority = config->stores[i].priority;
+	im_config_free(config);
+	return priority;
+}
+
 int instant_make_order(struct instant *in, struct im_error *err)
 {
+	const struct restore_job *job = in->job;
+	auto_free int *priorities = calloc(job->pick_count + 1, sizeof *priorities);
 	in->order = calloc(in->file_count ? in->file_count : 1, sizeof *in->order);
-	if (!in->order)
+	if (!in->order || !priorities)
 		return im_fail(err, IM_ENOMEM, "out of memory");
+	for (size_t i = 0; i < job->pick_count; i++)
+		if (job->picks[i].engine_store < job->pick_count)
+			priorities[job->picks[i].engine_store] = priority_of(&job->picks[i]);
 	for (uint32_t i = 0; i < in->file_count; i++)
 		in->order[i] = i;
-	qsort_r(in->order, in->file_count, sizeof *in->order, by_size, (void *)engine_content(in->job->engine));
+	struct ordering o = { engine_content(job->engine), priorities };
+	qsort_r(in->order, in->file_count, sizeof *in->order, compare_files, &o);
 	return 0;
 }
 

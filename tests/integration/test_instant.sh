@@ -141,6 +141,17 @@ is 1 "$(find "there$work/data/im" -name 'chat.db-wal.before-restore-*' | wc -l)"
 is False "$([ -e "there$work/data/im/chat.db-wal" ] && echo True || echo False)" "an old log beside the new database"
 rm -rf --one-file-system there
 
+echo "== a command that stays in the foreground"
+restore 0 --to "$work/x" --instant --exec "echo \$\$ >'$work/up'; exec sleep 100" --ready "test -s '$work/up'" --json
+is True "$(json '0 <= j["service_ready_ms"]')" "ready while it runs"
+kill "$(cat up)"
+rm -rf x up
+restore 1 --to "$work/x" --instant --exec "exit 3" --ready "false"
+says "exited with 3"
+rm -rf x
+restore 2 --to "$work/x" --ready true
+says "--ready needs --exec"
+
 echo "== modes"
 restore 2 --to "$work/x" --instant=best
 says "there are auto, blocks, files, fuse and ordered"
