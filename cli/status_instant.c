@@ -10,6 +10,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 static const char *const states[] = { "at work", "cut off", "complete" };
 
@@ -58,6 +59,8 @@ static void on_look(void *context, const struct instant_look *l)
 	}
 	if (l->known)
 		say_progress(v->cli, l);
+	if (session_node(v->cli) && strcmp(session_node(v->cli), l->node) != 0)
+		return; /* another node's; shown, not judged */
 	if (l->state == INSTANT_CUT_OFF)
 		status_red(v, "the instant restore of %s was cut off: %s; imvault restore --resume goes on with it, --abort gives it up", l->target,
 		    l->held ? "the service waits for what has not arrived" : "do not start its service before");

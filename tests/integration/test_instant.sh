@@ -61,6 +61,7 @@ until_ok() {
 }
 same() { is yes "$(cmp -s "$1" "$2" && echo yes || echo no)" "$1 and $2 are the same"; }
 restore() { run "$1" restore --vault "$vault" --key restore.key "${@:2}"; }
+works_in() { [ "$(readlink "/proc/$1/cwd")" = "$2" ]; }
 nothing_left() { is 0 "$(find "$@" -name '.*imvault*' | wc -l)" "stages in $*"; }
 append() { "$make_store" --db data/im/chat.db --append "$1" >/dev/null; "$imvault" -c conf follow --once >/dev/null 2>err || is 0 $? "a round of the follower"; }
 
@@ -70,7 +71,7 @@ mkdir -p data/im
 "$make_store" --uploads data/im/up --upload-mb 20 >/dev/null
 cat >conf <<END
 [node]
-name = im-01
+name = im-77
 tier = im
 [vault]
 url = $vault
@@ -129,7 +130,7 @@ restore 2 --to "$work/there" --instant
 says "exists and is not empty"
 (cd "there$work/data/im" && exec sleep 100) &
 sleeper=$!
-until_ok test "$(readlink /proc/$sleeper/exe)" != "$(readlink /proc/$$/exe)"
+until_ok works_in $sleeper "$work/there$work/data/im"
 restore 9 --to "$work/there" --instant --overwrite
 says "stop it first"
 kill $sleeper
@@ -183,7 +184,7 @@ if [ -x "$slow_folder" ] && [ -e /dev/fuse ] && [[ $kinds == *blocks* ]]; then
 	restore 9 --to "$work/fast" --instant --overwrite
 	says "--resume"
 	restore 9 --to "$work/fast" --overwrite
-	sed "s|= $work/data|= $work/fast$work/data|; s|name = im-01|name = im-02|" conf >conf2
+	sed "s|= $work/data|= $work/fast$work/data|; s|name = im-77|name = im-78|" conf >conf2
 	run 1 -c conf2 backup --json
 	is "False" "$(json '"ok" in [s["status"] for s in j["stores"]]')" "a backup of what is arriving"
 	grep -qF "still being restored" out err || is there missing "why no backup was made"
@@ -199,7 +200,7 @@ if [ -x "$slow_folder" ] && [ -e /dev/fuse ] && [[ $kinds == *blocks* ]]; then
 	restore 0 --to "$work/fast" --instant --detach --exec "$(probe "$work/fast")"
 	(cd "$place" && exec sleep 100) &
 	sleeper=$!
-	until_ok test "$(readlink /proc/$sleeper/cwd)" = "$place"
+	until_ok works_in $sleeper "$place"
 	run 9 restore --abort "$place"
 	says "in use"
 	kill $sleeper
@@ -213,8 +214,8 @@ if [ -x "$slow_folder" ] && [ -e /dev/fuse ] && [[ $kinds == *blocks* ]]; then
 	rm -rf --one-file-system fast
 
 	echo "== start traces"
-	is True "$([ "$(find vault/traces/im-01 -type f | wc -l)" -ge 2 ] && echo True || echo False)" "traces in the vault"
-	echo garbage >vault/traces/im-01/ffffffffffffffff-0000000000000000
+	is True "$([ "$(find vault/traces/im-77 -type f | wc -l)" -ge 2 ] && echo True || echo False)" "traces in the vault"
+	echo garbage >vault/traces/im-77/ffffffffffffffff-0000000000000000
 	restore 0 --to "$work/fast" --instant --exec "$(probe "$work/fast")" --json
 	is True "$(json 'j["instant"]["worker_starts"] == 1')" "the worker lived"
 	nothing_left fast
