@@ -94,13 +94,24 @@ bool fan_decode(const void *slot, struct fan_event *ret)
 	return true;
 }
 
-int fan_read(int group, void *slot, struct fan_event *ret, struct im_error *err)
+/* Room for one event (48 bytes with its range, 24 without), but not for two: a second one in the same read would never be answered. */
+static size_t room_for_one(enum fan_kind kind)
 {
-	ssize_t n = read(group, slot, FAN_SLOT_BYTES);
+	size_t one = sizeof(struct fanotify_event_metadata) + (kind == FAN_BLOCKS ? sizeof(struct info_range) : 0);
+	return one + one / 2;
+}
+
+int fan_read(int group, enum fan_kind kind, void *slot, struct fan_event *ret, struct im_error *err)
+{
+	ssize_t n = read(group, slot, room_for_one(kind));
 	if (n < 0 && (errno == EINTR || errno == EAGAIN || errno == EMFILE || errno == ENFILE))
 		return 0;
 	if (n < 0)
 		return im_fail_errno(err, IM_EIO, errno, "cannot read what is being accessed");
+	struct fanotify_event_metadata m;
+	memcpy(&m, slot, sizeof m);
+	if ((size_t)n < sizeof m || m.event_len != (uint32_t)n)
+		return im_fail(err, IM_EIO, "the kernel told of an access in %zd bytes, not in %u", n, m.event_len);
 	return fan_decode(slot, ret) ? 1 : 0;
 }
 
@@ -140,7 +151,7 @@ static void *touch(void *context)
 }
 
 /* Answers what comes for a while; counts the events that cover the place. */
-static unsigned answer_probe(int group, unsigned want, int timeout_ms)
+static unsigned answer_probe(int group, enum fan_kind kind, unsigned want, int timeout_ms)
 {
 	_Alignas(8) uint8_t slot[FAN_SLOT_BYTES];
 	unsigned right = 0;
@@ -148,7 +159,7 @@ static unsigned answer_probe(int group, unsigned want, int timeout_ms)
 	while (right < want && poll(&ready, 1, timeout_ms) > 0) {
 		struct fan_event e;
 		struct im_error ignored = { 0 };
-		if (fan_read(group, slot, &e, &ignored) != 1)
+		if (fan_read(group, kind, slot, &e, &ignored) != 1)
 			continue;
 		right += e.offset <= PROBE_AT && (e.count == 0 || e.offset + e.count > PROBE_AT);
 		fan_answer(group, e.fd, 0);
@@ -167,14 +178,14 @@ static int probe_file(enum fan_kind kind, int group, int fd, struct im_error *er
 	if (rc)
 		return rc;
 	snprintf(p.path, sizeof p.path, "/proc/self/fd/%d", fd);
-	if (pread(fd, &byte, 1, 0) != 1 || answer_probe(group, 1, 0))
+	if (pread(fd, &byte, 1, 0) != 1 || answer_probe(group, kind, 1, 0))
 		return im_fail(err, IM_EUSAGE, "this kernel reports what our own descriptors do");
 	if (pthread_create(&thread, NULL, touch, &p))
 		return im_fail(err, IM_ENOMEM, "cannot start a thread");
-	unsigned right = answer_probe(group, want, 1000);
+	unsigned right = answer_probe(group, kind, want, 1000);
 	/* whatever still waits must not hang */
 	fan_unmark(group, kind, fd, err);
-	answer_probe(group, UINT32_MAX, 0);
+	answer_probe(group, kind, UINT32_MAX, 0);
 	pthread_join(thread, NULL);
 	if (right < want || !p.read || !p.mapped)
 		return im_fail(err, IM_EUSAGE, "this kernel does not report all accesses to a file that is watched");

@@ -34,9 +34,9 @@ int fan_open(enum fan_kind kind, int *ret_group, struct im_error *err);
 /* fd: of the file, any; it is not kept. A descriptor opened before the mark never raises events. */
 int fan_mark(int group, enum fan_kind kind, int fd, struct im_error *err);
 int fan_unmark(int group, enum fan_kind kind, int fd, struct im_error *err);
-/* Waits for one event, which the kernel writes into slot: if that is shared memory, it is known to others from then on. 1: *ret is
- * there; 0: nothing to be answered came (again). */
-int fan_read(int group, void *slot, struct fan_event *ret, struct im_error *err);
+/* Waits for one event and takes no second one with it. The kernel writes it into slot: if that is shared memory, it is known to others
+ * from then on. 1: *ret is there; 0: nothing to be answered came (again). */
+int fan_read(int group, enum fan_kind kind, void *slot, struct fan_event *ret, struct im_error *err);
 /* What a slot holds; false: nothing. */
 bool fan_decode(const void *slot, struct fan_event *ret);
 /* errno_value 0: go on; else the access fails with it (EIO, ENOSPC, EDQUOT; others become EIO). An event nobody waits for any

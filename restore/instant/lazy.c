@@ -105,8 +105,9 @@ int lazy_finish(int fd, bool synced, struct im_error *err)
 {
 	if (!synced && fdatasync(fd))
 		return im_fail_errno(err, errno == ENOSPC ? IM_ENOSPACE : IM_EIO, errno, "cannot make a complete file durable");
-	int rc = drop(fd, LAZY_LIMIT, err);
-	return rc ? rc : drop(fd, LAZY_ATTRIBUTE, err);
+	/* in this order: without its limit, what the server cut off would count as not arrived */
+	int rc = drop(fd, LAZY_ATTRIBUTE, err);
+	return rc ? rc : drop(fd, LAZY_LIMIT, err);
 }
 
 int lazy_map(int fd, uint64_t size, uint8_t **ret, struct im_error *err)

@@ -148,11 +148,15 @@ static int errno_of(int code)
 	return code == 0 ? 0 : code == IM_ENOSPACE ? ENOSPC : EIO;
 }
 
-static void let_slot_go(struct worker *w, unsigned slot)
+static void clear_slot(struct table_slot *s)
 {
-	struct table_slot *s = &w->table->head->slots[slot];
 	memset(s->event, 0, sizeof s->event);
 	s->file = 0;
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+static void let_slot_go(struct worker *w, unsigned slot)
+{
 	pthread_mutex_lock(&w->mutex);
 	w->free_slots[w->free_count++] = slot;
 	pthread_cond_signal(&w->room);
@@ -164,6 +168,8 @@ static void answer(struct worker *w, unsigned slot, const struct fan_event *e, i
 	struct table_head *head = w->table->head;
 	if (fan_answer(w->group, e->fd, errno_of(code)))
 		table_trouble(w->table, "an access could not be answered: %s", strerror(errno));
+	/* in this order: as soon as the number is free, another event may get it, and a successor must not answer that by this slot */
+	clear_slot(&head->slots[slot]);
 	close(e->fd);
 	let_slot_go(w, slot);
 	uint64_t took = (uint64_t)(im_monotonic_us() - since_us), longest = head->longest_us;
@@ -279,7 +285,7 @@ static void *run_reader(void *context)
 	for (;;) {
 		struct fan_event e;
 		struct im_error why = { 0 };
-		int rc = fan_read(w->group, w->table->head->slots[slot].event, &e, &why);
+		int rc = fan_read(w->group, (enum fan_kind)w->table->head->kind, w->table->head->slots[slot].event, &e, &why);
 		if (rc < 0) {
 			table_trouble(w->table, "%s", why.text);
 			_exit(1); /* the next worker may fare better; accesses wait */
@@ -330,8 +336,7 @@ static void serve_stale(struct worker *w, struct hydrate_lane *l)
 			}
 			fan_answer(w->group, e.fd, errno_of(rc)); /* the descriptor itself died with its process */
 		}
-		memset(s->event, 0, sizeof s->event);
-		s->file = 0;
+		clear_slot(s);
 		w->free_slots[w->free_count++] = i;
 	}
 }
