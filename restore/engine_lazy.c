@@ -67,7 +67,7 @@ int engine_make_lazy(struct engine *e, int *fds, struct im_error *err)
 		return rc;
 	for (uint32_t i = 0; i < content_count(e->content) && rc == 0; i++) {
 		struct built_file *f = content_file(e->content, i);
-		rc = lazy_make(f->writer.root_fd, f->writer.path, f->writer.size_bytes, &fds[i], err);
+		rc = lazy_make(f->writer.root_fd, f->writer.path, i, f->writer.size_bytes, &fds[i], err);
 		if (rc == 0)
 			rc = fill_last_page(e, l, i, fds[i], err);
 		if (rc == 0)

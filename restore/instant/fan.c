@@ -53,7 +53,7 @@ static int change_mark(int group, enum fan_kind kind, int fd, unsigned flag, str
 {
 	char path[40];
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-	if (fanotify_mark(group, flag, mask_of(kind), AT_FDCWD, path) == 0)
+	if (fanotify_mark(group, flag, mask_of(kind), AT_FDCWD, path) == 0 || (flag == FAN_MARK_REMOVE && errno == ENOENT))
 		return 0;
 	if (errno == EINVAL || errno == EOPNOTSUPP)
 		return im_fail_errno(err, IM_EUSAGE, errno, kind == FAN_BLOCKS ?

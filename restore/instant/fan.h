@@ -33,6 +33,7 @@ struct fan_event {
 int fan_open(enum fan_kind kind, int *ret_group, struct im_error *err);
 /* fd: of the file, any; it is not kept. A descriptor opened before the mark never raises events. */
 int fan_mark(int group, enum fan_kind kind, int fd, struct im_error *err);
+/* One that is not watched (any more) is fine. */
 int fan_unmark(int group, enum fan_kind kind, int fd, struct im_error *err);
 /* Waits for one event and takes no second one with it. The kernel writes it into slot: if that is shared memory, it is known to others
  * from then on. 1: *ret is there; 0: nothing to be answered came (again). */

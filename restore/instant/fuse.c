@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A view's mount and its threads: receivers take requests and answer what needs nothing from the
- * vault; bringers (fuse_data.c) do the rest.
+ * vault; bringers (fuse_wait.c) do the rest.
  */
 #include "restore/instant/fuse_internal.h"
 
@@ -133,8 +133,8 @@ int fuse_view_open(const struct fuse_view_options *o, struct fuse_view **ret, st
 	v->proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	v->root_fd = open(o->staged, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int rc = v->root_fd < 0 || v->proc_fd < 0 ? im_fail_errno(err, IM_EIO, errno, "cannot open %s", v->root_fd < 0 ? o->staged : "/proc/self/fd") : 0;
-	int nodes = nodes_begin(v, rc ? NULL : err), data = data_begin(v, err);
-	rc = rc ? rc : nodes ? nodes : data;
+	int nodes = nodes_begin(v, rc ? NULL : err), waits = wait_begin(v, err);
+	rc = rc ? rc : nodes ? nodes : waits;
 	if (rc == 0)
 		rc = mount_view(o->target, mount_flags(v->root_fd), &fuse_fd, err);
 	v->mounted = rc == 0;
@@ -175,7 +175,7 @@ static void *receive(void *context)
 static void *bring(void *context)
 {
 	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
-	return data_bring(context);
+	return wait_bring(context);
 }
 
 static int start(struct fuse_view *v, struct serving *s, void *(*run)(void *), struct im_error *err)
@@ -215,7 +215,7 @@ int fuse_view_serve(struct fuse_view *v, struct im_error *err)
 		if (rc == 0 && receivers[i].result)
 			rc = im_fail_errno(err, IM_EIO, -receivers[i].result, "cannot serve %s through FUSE any more", v->target);
 	}
-	data_stop(v);
+	wait_stop(v);
 	for (size_t i = 0; i < b; i++)
 		end(&bringers[i]);
 	return rc;
@@ -235,7 +235,7 @@ void fuse_view_close(struct fuse_view *v)
 		fuse_session_destroy(v->session); /* first: unmounting what nobody serves would wait for ever */
 	if (v->mounted)
 		fuse_view_unmount(v->target, false, &ignored);
-	data_end(v);
+	wait_end(v);
 	nodes_end(v);
 	if (v->root_fd >= 0)
 		close(v->root_fd);

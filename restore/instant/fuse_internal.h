@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the sources of a view share: fuse.c (mounting, threads), fuse_node.c (which file the kernel
- * means), fuse_names.c (names and attributes), fuse_data.c (content, brought first where it is still
- * the vault's).
+ * means), fuse_names.c (names and attributes), fuse_data.c (content), fuse_wait.c (until what is needed
+ * has come from the vault).
  *
  * Errors between them are errno values, as the kernel wants them; 0 is success.
  */
@@ -146,11 +146,19 @@ uint32_t node_lazy(const struct fuse_view *v, const struct node *n);
 void names_operations(struct fuse_lowlevel_ops *ops);
 void data_operations(struct fuse_lowlevel_ops *ops);
 
-int data_begin(struct fuse_view *v, struct im_error *err);
-void data_end(struct fuse_view *v);
-void *data_bring(void *serving); /* a bringer, until data_stop */
-void data_stop(struct fuse_view *v); /* jobs not begun are answered with an error */
+int data_errno(int code);
+/* What the job asks for, and the answer; what it needs is there. Nothing of its node is used after the answer. */
+void data_run(struct fuse_view *v, struct job *j);
 /* Makes it shorter or longer; what the vault still has of the page it ends in is there. fd: writable, or -1. */
 int data_resize(struct fuse_view *v, struct node *n, int fd, uint64_t size);
+
+/* --- fuse_wait.c --- */
+
+int wait_begin(struct fuse_view *v, struct im_error *err);
+void wait_end(struct fuse_view *v);
+/* Runs it, now or when what it needs is there; j is copied. */
+void wait_for(fuse_req_t req, struct job *j);
+void *wait_bring(void *serving);     /* a bringer, until wait_stop */
+void wait_stop(struct fuse_view *v); /* jobs not begun are answered with an error */
 
 #endif

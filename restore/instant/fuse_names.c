@@ -334,6 +334,27 @@ static void do_fsyncdir(fuse_req_t req, fuse_ino_t ino, int only_data, struct fu
 
 /* --- extended attributes --- */
 
+static bool is_in_group(fuse_req_t req, gid_t gid)
+{
+	gid_t groups[1024];
+	int n = fuse_req_getgroups(req, sizeof groups / sizeof groups[0], groups);
+	bool in = fuse_req_ctx(req)->gid == gid;
+	for (int i = 0; i < n && i < (int)(sizeof groups / sizeof groups[0]) && !in; i++)
+		in = groups[i] == gid;
+	return in;
+}
+
+/* Who is not in the group of a file cannot leave it set-group-id when he changes its rights; ours would let him. */
+static int drop_group_bit(fuse_req_t req, int fd, const char *path)
+{
+	struct stat st;
+	if (fstatat(fd, "", &st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW))
+		return errno;
+	if (!(st.st_mode & S_ISGID) || fuse_req_ctx(req)->uid == 0 || is_in_group(req, st.st_gid))
+		return 0;
+	return chmod(path, st.st_mode & 07777 & ~(mode_t)S_ISGID) ? errno : 0;
+}
+
 static void do_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
 	char path[FUSE_PROC_NAME_BYTES];
@@ -341,6 +362,8 @@ static void do_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 	int error = begins_with(name, HIDDEN_PREFIX) ? EPERM : h.error;
 	if (!error && setxattr(proc_path(path, h.fd), name, value, size, flags))
 		error = errno;
+	if (!error && strcmp(name, ACL_PREFIX "access") == 0)
+		error = drop_group_bit(req, h.fd, path);
 	fuse_reply_err(req, error);
 }
 

@@ -406,6 +406,8 @@ int hydrate_finish(struct hydrator *h, uint32_t file, bool synced, struct im_err
 	struct table_file *f = &t->files[file];
 	prove(h, file);
 	int rc = lazy_finish(h->options.fds[file], synced, err);
+	if (rc == 0)
+		rc = lazy_forget(content_file(h->options.content, file)->writer.root_fd, file, err);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&lf->mutex);

@@ -24,7 +24,54 @@
 
 #define PAGE 4096u
 
-int lazy_make(int root_fd, const char *path, uint64_t size, int *ret_fd, struct im_error *err)
+static char *stage_path(uint32_t number)
+{
+	return im_format("../" LAZY_FOLDER "/%" PRIu32, number);
+}
+
+static int give_name(int root_fd, int parent, const char *name, uint32_t number, struct im_error *err)
+{
+	auto_free char *hidden = stage_path(number);
+	if (!hidden)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	if (linkat(parent, name, root_fd, hidden, 0) == 0)
+		return 0;
+	if (errno == ENOENT && mkdirat(root_fd, "../" LAZY_FOLDER, 0700) == 0 && linkat(parent, name, root_fd, hidden, 0) == 0)
+		return 0;
+	return im_fail_errno(err, IM_EUSAGE, errno, "cannot give an incomplete file a second name");
+}
+
+int lazy_forget(int root_fd, uint32_t number, struct im_error *err)
+{
+	auto_free char *hidden = stage_path(number);
+	if (!hidden)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	if (unlinkat(root_fd, hidden, 0) && errno != ENOENT)
+		return im_fail_errno(err, IM_EIO, errno, "cannot remove the second name of a complete file");
+	return 0;
+}
+
+int lazy_each(int root_fd, int (*fn)(void *context, int fd, uint32_t number, struct im_error *err), void *context, struct im_error *err)
+{
+	int copy = openat(root_fd, "../" LAZY_FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (copy < 0 && errno == ENOENT)
+		return 0;
+	auto_closedir DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+	if (!dir)
+		return im_fail_errno(err, IM_EIO, errno, "cannot list the incomplete files");
+	int rc = 0;
+	for (struct dirent *e; rc == 0 && (e = readdir(dir));) {
+		char *end;
+		unsigned long number = strtoul(e->d_name, &end, 10);
+		if (e->d_name[0] < '0' || e->d_name[0] > '9' || *end || number > UINT32_MAX)
+			continue;
+		int fd = openat(dirfd(dir), e->d_name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+		rc = fd < 0 ? im_fail_errno(err, IM_EIO, errno, "cannot open incomplete file %lu", number) : fn(context, fd, (uint32_t)number, err);
+	}
+	return rc;
+}
+
+int lazy_make(int root_fd, const char *path, uint32_t number, uint64_t size, int *ret_fd, struct im_error *err)
 {
 	const char *slash = strrchr(path, '/');
 	auto_free char *folder = strndup(path, slash ? (size_t)(slash - path) : 0);
@@ -43,8 +90,9 @@ int lazy_make(int root_fd, const char *path, uint64_t size, int *ret_fd, struct 
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	if (fsetxattr(fd, LAZY_ATTRIBUTE, text, strlen(text), 0))
 		return im_fail_errno(err, IM_EUSAGE, errno, "cannot mark /%s as incomplete: its file system must keep trusted attributes", path);
-	*ret_fd = TAKE_FD(fd);
-	return 0;
+	rc = give_name(root_fd, parent, slash ? slash + 1 : path, number, err);
+	*ret_fd = rc ? -1 : TAKE_FD(fd);
+	return rc;
 }
 
 static bool parse_number(const char *text, char **end, uint64_t *ret)

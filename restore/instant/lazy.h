@@ -10,6 +10,10 @@
  * Filling goes through a shared mapping, and the bytes are copied by the kernel (process_vm_readv to
  * ourselves): a file that the server makes shorter at that moment is not made longer again, which a
  * write would do, and the copy ends early instead of killing us.
+ *
+ * As long as it is incomplete it has one more name, in the stage: when an inode loses its last name,
+ * the kernel may forget that it is watched although somebody has it open. By that name a later
+ * command finds it, wherever the server has moved it.
  */
 #ifndef IM_RESTORE_INSTANT_LAZY_H
 #define IM_RESTORE_INSTANT_LAZY_H
@@ -23,8 +27,14 @@
 #define LAZY_ATTRIBUTE "trusted.imvault.lazy"  /* "1 SIZE INODE PATH": the original path, without its leading slash */
 #define LAZY_LIMIT "trusted.imvault.limit"     /* decimal bytes */
 
-/* Makes root/path at its size, empty. *ret_fd is open for reading and writing. */
-int lazy_make(int root_fd, const char *path, uint64_t size, int *ret_fd, struct im_error *err);
+#define LAZY_FOLDER "lazy" /* of the stage, beside root: names are numbers */
+
+/* Makes root/path at its size, empty, with number as its name in the stage. *ret_fd is open for reading and writing. */
+int lazy_make(int root_fd, const char *path, uint32_t number, uint64_t size, int *ret_fd, struct im_error *err);
+/* Takes that name away; the file may be gone with it. */
+int lazy_forget(int root_fd, uint32_t number, struct im_error *err);
+/* Calls fn with each of them, open for reading and writing: fd is fn's. Not 0 ends it and is returned. */
+int lazy_each(int root_fd, int (*fn)(void *context, int fd, uint32_t number, struct im_error *err), void *context, struct im_error *err);
 /* The two attributes of a file that is restored; path: allocated, the caller's. *ret_limit: size if there is none. IM_ENOTFOUND: it is
  * no such file, or a copy of one that took the attributes along. */
 int lazy_read(int fd, char **ret_path, uint64_t *ret_size, uint64_t *ret_limit, struct im_error *err);

@@ -7,7 +7,6 @@
  */
 #include "restore/instant/instant_internal.h"
 
-#include "base/beneath.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/interrupt.h"
@@ -23,8 +22,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-enum { DEPTH_MAX = 256 };
 
 /* --- which restore --- */
 
@@ -181,18 +178,22 @@ static void scan_clear(struct scan *s)
 	*s = (struct scan){ 0 };
 }
 
-static int scan_file(struct scan *s, int dir_fd, const char *name, struct im_error *err)
+struct scanning {
+	struct scan *scan;
+	int root_fd;
+};
+
+static int scan_file(void *context, int file_fd, uint32_t number, struct im_error *err)
 {
+	struct scan *s = ((struct scanning *)context)->scan;
 	struct scanned f = { .fd = -1 };
 	struct im_error why = { 0 };
-	auto_close int fd = openat(dir_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT ? 0 : im_fail_errno(err, IM_EIO, errno, "cannot open %s, which is being restored", name);
+	auto_close int fd = file_fd;
 	int rc = lazy_read(fd, &f.path, &f.size, &f.limit, &why);
-	if (rc == IM_ENOTFOUND)
-		return 0;
+	if (rc == IM_ENOTFOUND) /* complete; only its name was still to be taken away */
+		return lazy_forget(((struct scanning *)context)->root_fd, number, err);
 	if (rc)
-		return im_fail(err, rc, "%s: %s", name, why.text);
+		return im_fail(err, rc, "incomplete file %" PRIu32 ": %s", number, why.text);
 	if (s->count == s->cap) {
 		size_t cap = s->cap ? 2 * s->cap : 64;
 		struct scanned *grown = reallocarray(s->files, cap, sizeof *grown);
@@ -208,35 +209,16 @@ static int scan_file(struct scan *s, int dir_fd, const char *name, struct im_err
 	return 0;
 }
 
-static int scan_folder(struct scan *s, int fd, unsigned depth, struct im_error *err)
-{
-	auto_closedir DIR *dir = fdopendir(fd);
-	if (!dir || depth > DEPTH_MAX) {
-		if (!dir)
-			close(fd);
-		return im_fail(err, IM_EIO, "cannot look through the folder that is being restored");
-	}
-	int rc = 0;
-	for (struct dirent *e; rc == 0 && (e = readdir(dir));) {
-		struct stat st;
-		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
-			continue;
-		if (S_ISREG(st.st_mode)) {
-			rc = scan_file(s, fd, e->d_name, err);
-		} else if (S_ISDIR(st.st_mode)) {
-			int child = im_beneath_open(fd, e->d_name, O_RDONLY | O_DIRECTORY, 0);
-			rc = child < 0 ? im_fail_errno(err, IM_EIO, errno, "cannot open folder %s", e->d_name) : scan_folder(s, child, depth + 1, err);
-		}
-	}
-	return rc;
-}
-
 static int scan_all(const struct instant *in, struct scan *s, struct im_error *err)
 {
 	int rc = 0;
-	for (size_t i = 0; i < in->whole_count && rc == 0; i++) {
-		int fd = open(in->wholes[i].cover.staged, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		rc = fd < 0 ? im_fail_errno(err, IM_EIO, errno, "cannot open %s", in->wholes[i].cover.staged) : scan_folder(s, fd, 0, err);
+	for (size_t i = 0; i < target_whole_count(in->job->target) && rc == 0; i++) {
+		struct target_whole w;
+		rc = target_get_whole(in->job->target, i, &w, err);
+		struct scanning scanning = { s, w.root_fd };
+		if (rc == 0)
+			rc = lazy_each(w.root_fd, scan_file, &scanning, err);
+		target_whole_clear(&w);
 	}
 	return rc;
 }

@@ -39,7 +39,9 @@ static int setup(void **state)
 	(void)state;
 	strcpy(dir, "/tmp/imvault-test-XXXXXX");
 	assert_non_null(mkdtemp(dir));
-	root_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	auto_free char *root = im_format("%s/root", dir);
+	assert_int_equal(mkdir(root, 0700), 0);
+	root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_true(root_fd >= 0);
 	return 0;
 }
@@ -209,7 +211,7 @@ static void rig_start(struct rig *r, uint64_t size, uint64_t hole)
 	const bool digest = false;
 	memset(r, 0, sizeof *r);
 	fixture_start(&r->f);
-	r->built = (struct built_file){ .writer = { .path = "data/file", .size_bytes = size }, .transform = make_bytes };
+	r->built = (struct built_file){ .writer = { .path = "data/file", .root_fd = root_fd, .size_bytes = size }, .transform = make_bytes };
 	const struct content_options o = { .chunk_key = key, .pack_of = no_pack };
 	assert_ok(content_new(&o, &r->content, &err), &err);
 	assert_ok(content_add(r->content, &r->built, &r->file, &err), &err);
@@ -218,7 +220,7 @@ static void rig_start(struct rig *r, uint64_t size, uint64_t hole)
 			assert_ok(content_made(r->content, r->file, at, (uint32_t)(size - at < BLOCK ? size - at : BLOCK), &err), &err);
 	assert_ok(content_seal(r->content, &err), &err);
 	assert_ok(table_new(&size, &digest, 1, &r->table, &err), &err);
-	assert_ok(lazy_make(root_fd, r->built.writer.path, size, &r->fd, &err), &err);
+	assert_ok(lazy_make(root_fd, r->built.writer.path, 0, size, &r->fd, &err), &err);
 	const struct hydrate_options h = { .content = r->content, .table = &r->table, .storage = r->f.restore->storage, .fds = &r->fd, .group = -1 };
 	assert_ok(hydrate_new(&h, &r->h, &err), &err);
 	assert_ok(hydrate_lane_new(0, &r->lane, &err), &err);
@@ -360,7 +362,7 @@ static void lazy__fills_only_holes_after_a_crash(void **state)
 	need_root();
 	memset(ours, 'v', sizeof ours);
 	memset(server, 's', sizeof server);
-	assert_ok(lazy_make(root_fd, "f", SIZE, &fd, &err), &err);
+	assert_ok(lazy_make(root_fd, "f", 3, SIZE, &fd, &err), &err);
 	assert_int_equal(pwrite(fd, server, sizeof server, 5 * 4096), sizeof server);
 	assert_true(lazy_has_hole(fd, 0, SIZE));
 	assert_false(lazy_has_hole(fd, 5 * 4096, 4096));
@@ -382,7 +384,7 @@ static void lazy__a_copy_with_its_attributes_is_none(void **state)
 	int fd;
 	(void)state;
 	need_root();
-	assert_ok(lazy_make(root_fd, "f", 1 << 20, &fd, &err), &err);
+	assert_ok(lazy_make(root_fd, "f", 3, 1 << 20, &fd, &err), &err);
 	ssize_t n = fgetxattr(fd, LAZY_ATTRIBUTE, text, sizeof text);
 	auto_close int copy = openat(root_fd, "copy", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	assert_int_equal(fsetxattr(copy, LAZY_ATTRIBUTE, text, (size_t)n, 0), 0);
@@ -392,6 +394,38 @@ static void lazy__a_copy_with_its_attributes_is_none(void **state)
 		assert_int_equal(fsetxattr(copy, LAZY_ATTRIBUTE, hostile[i], strlen(hostile[i]), 0), 0);
 		assert_int_equal(lazy_read(copy, &path, &size, &limit, &err), IM_ECORRUPT);
 	}
+	close(fd);
+}
+
+static int count_names(void *context, int fd, uint32_t number, struct im_error *err)
+{
+	struct stat st;
+	(void)err;
+	assert_int_equal(number, 3);
+	assert_int_equal(fstat(fd, &st), 0);
+	*(nlink_t *)context += st.st_nlink;
+	close(fd);
+	return 0;
+}
+
+static void lazy__keeps_a_name_until_it_is_complete(void **state)
+{
+	struct im_error err = { 0 };
+	nlink_t names = 0;
+	int fd;
+	(void)state;
+	need_root();
+	assert_ok(lazy_make(root_fd, "f", 3, 1 << 20, &fd, &err), &err);
+	assert_int_equal(linkat(root_fd, "f", root_fd, "g", 0), 0);
+	assert_int_equal(unlinkat(root_fd, "f", 0), 0);
+	assert_int_equal(unlinkat(root_fd, "g", 0), 0);
+	assert_ok(lazy_each(root_fd, count_names, &names, &err), &err);
+	assert_int_equal(names, 1);
+	assert_ok(lazy_forget(root_fd, 3, &err), &err);
+	assert_ok(lazy_forget(root_fd, 3, &err), &err);
+	names = 0;
+	assert_ok(lazy_each(root_fd, count_names, &names, &err), &err);
+	assert_int_equal(names, 0);
 	close(fd);
 }
 
@@ -564,6 +598,7 @@ int main(void)
 		TEST(hydrate__never_makes_a_shorter_file_longer),
 		TEST(lazy__fills_only_holes_after_a_crash),
 		TEST(lazy__a_copy_with_its_attributes_is_none),
+		TEST(lazy__keeps_a_name_until_it_is_complete),
 		TEST(fan__probe_finds_what_this_machine_can),
 		TEST(holder__knows_commands_that_ask_an_init_system),
 		TEST(record__tells_arriving_from_complete),
