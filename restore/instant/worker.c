@@ -417,6 +417,10 @@ static void *run_background(void *context)
 		uint32_t file;
 		uint64_t offset, len;
 		struct im_error why = { 0 };
+		if (t->number % BACKGROUND && w->table->head->awaits_service) { /* the service's start needs the processors, too */
+			nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+			continue;
+		}
 		if (t->number % BACKGROUND)
 			give_way(w); /* all but one */
 		if (!next_place(w, is_busy(w) ? BACKGROUND_SMALL_BYTES : BACKGROUND_BYTES, &file, &offset, &len)) {
