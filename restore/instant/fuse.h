@@ -26,7 +26,7 @@ struct fuse_view_options {
 	const char *staged, *target; /* absolute: the real folder, and an existing one to mount at */
 	struct hydrator *hydrator;
 	struct table *table;           /* its files' inode numbers are set; borrowed, as the others, until close */
-	const struct content *content; /* of the same files: what nobody wrote to shows the time it had; NULL: the staged file's */
+	const struct content *content; /* of the same files: what nobody wrote to shows the time it had */
 };
 
 /* Can a view be mounted here at all? Mounts one at folder (any that is there) where nobody sees it. IM_EUSAGE with the reason. */

@@ -6,9 +6,11 @@
  * caches its pages once.
  */
 #include "restore/instant/fuse_internal.h"
+#include "restore/instant/lazy.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -272,13 +274,24 @@ int node_reopen(const struct fuse_view *v, int fd, int flags)
 	return openat(v->proc_fd, name, flags | O_CLOEXEC);
 }
 
+/* Does it still have its second name, in the stage? Then what was counted before counts that one too. */
+static bool has_second_name(const struct fuse_view *v, uint32_t file)
+{
+	char name[sizeof LAZY_FOLDER + 16];
+	struct stat st;
+	snprintf(name, sizeof name, "../" LAZY_FOLDER "/%" PRIu32, file);
+	return fstatat(content_file(v->content, file)->writer.root_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 /* As the view shows it, and for how many seconds that holds. */
 static double dress(const struct fuse_view *v, const struct node *n, struct stat *st)
 {
 	uint32_t file = node_lazy(v, n);
 	if (file == NO_FILE)
 		return FUSE_ENTRY_SECONDS;
-	if (!v->content || v->table->files[file].touched)
+	if (st->st_nlink && has_second_name(v, file))
+		st->st_nlink--;
+	if (v->table->files[file].touched)
 		return FUSE_LAZY_SECONDS;
 	/* filling it changes its time, which is nobody's business, and it will have its own again */
 	int64_t ns = content_file(v->content, file)->mtime_ns, s = ns / 1000000000 - (ns % 1000000000 < 0);

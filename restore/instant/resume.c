@@ -127,6 +127,7 @@ int instant_join(const struct restore_request *request, struct restore_result *r
 static int check_way(const struct instant *in, const json_t *details, struct im_error *err)
 {
 	const json_t *stores = json_object_get(details, "stores");
+	bool late = false;
 	for (size_t i = 0; i < in->job->pick_count; i++) {
 		const struct restore_pick *p = &in->job->picks[i];
 		const json_t *row = NULL;
@@ -141,7 +142,11 @@ static int check_way(const struct instant *in, const json_t *details, struct im_
 			return im_fail(err, IM_EUSAGE,
 			    "the vault now leads to another state of store %s than the one that was being restored; imvault restore --abort, then restore again",
 			    p->name);
+		in->job->picks[i].late = json_is_true(json_object_get(row, "late"));
+		late |= in->job->picks[i].late;
 	}
+	if (!late && in->job->worst == IM_EPARTIAL)
+		in->job->worst = 0; /* a newer snapshot without these stores: they were arriving */
 	return 0;
 }
 

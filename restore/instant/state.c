@@ -128,7 +128,7 @@ static json_t *describe(const struct instant *in, const struct arrangement *a)
 	json_t *stores = json_array();
 	for (size_t i = 0; i < job->pick_count; i++) {
 		const struct restore_pick *p = &job->picks[i];
-		json_array_append_new(stores, json_pack("{s:s, s:I, s:s, s:I, s:I, s:I}", "name", p->name, "snapshot", (json_int_t)p->snapshot->seq, "epoch",
+		json_array_append_new(stores, json_pack("{s:s, s:b, s:I, s:s, s:I, s:I, s:I}", "name", p->name, "late", p->late, "snapshot", (json_int_t)p->snapshot->seq, "epoch",
 		    p->route.has_log ? p->route.epoch : "", "after", (json_int_t)p->route.after, "until", (json_int_t)p->route.until, "reached_ms",
 		    (json_int_t)p->route.reached_ms));
 	}
