@@ -148,7 +148,7 @@ static int look_at_size(struct hydrator *h, uint32_t file, struct im_error *err)
 	struct stat st;
 	if (fstat(h->options.fds[file], &st))
 		return im_fail_errno(err, IM_EIO, errno, "cannot stat a file that is restored");
-	if ((uint64_t)st.st_size >= f->limit)
+	if ((uint64_t)st.st_size >= f->limit || f->state != FILE_LAZY) /* what is whole needs no limit any more */
 		return 0;
 	int rc = lazy_lower_limit(h->options.fds[file], (uint64_t)st.st_size, err);
 	if (rc)
@@ -157,6 +157,8 @@ static int look_at_size(struct hydrator *h, uint32_t file, struct im_error *err)
 	uint32_t gone = 0;
 	for (uint32_t b = (uint32_t)((f->limit + TABLE_BLOCK_BYTES - 1) / TABLE_BLOCK_BYTES); b < f->blocks; b++)
 		if (state_of(h, file, b) == BLOCK_NONE || state_of(h, file, b) == BLOCK_BAD) {
+			if (state_of(h, file, b) == BLOCK_BAD)
+				atomic_fetch_sub(&h->options.table->head->bad_blocks, 1);
 			set_state(h, file, b, BLOCK_DONE);
 			gone++;
 		}

@@ -45,7 +45,7 @@ uint32_t instant_files_max(void)
 static int try_kind(struct instant *in, enum table_kind kind, struct im_error *why)
 {
 	size_t n = target_whole_count(in->job->target);
-	int rc = kind == TABLE_VIEW && n > 1 ? im_fail(why, IM_EUSAGE, "through FUSE only one folder can be restored at a time (see --store)") : 0;
+	int rc = 0;
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		struct target_whole w;
 		rc = target_get_whole(in->job->target, i, &w, why);
@@ -261,6 +261,7 @@ void instant_clear(struct instant *in)
 	free(in->wholes);
 	free(in->order);
 	free(in->hot);
+	free(in->views);
 	free(in->fds);
 }
 

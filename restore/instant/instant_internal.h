@@ -28,6 +28,7 @@ struct instant {
 	struct table_touch *hot; /* what a start touched before */
 	size_t hot_count;
 	struct worker_options worker;
+	struct worker_view *views;
 	struct keeper_options keeper;
 	int64_t let_go_told_us; /* when the service was last told to let go of a view */
 	pid_t child;            /* the first keeper, or -1 */

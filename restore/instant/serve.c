@@ -74,14 +74,14 @@ static void let_go(void *context)
 {
 	struct instant *in = context;
 	const struct restore_request *q = in->job->request;
-	const char *target = in->wholes[0].cover.target;
 	struct im_error why = { 0 };
 	if (!in->let_go_told_us && q->stop_command)
 		run_command(in, q->stop_command, NULL);
 	else if (!in->let_go_told_us)
-		table_trouble(&in->table, "everything is there: stop the service for a moment, so that %s becomes an ordinary folder", target);
+		table_trouble(&in->table, "everything is there: stop the service for a moment, so that %s becomes an ordinary folder", in->wholes[0].cover.target);
 	in->let_go_told_us = im_monotonic_us();
-	fuse_view_unmount(target, false, &why);
+	for (size_t i = 0; i < in->whole_count; i++)
+		fuse_view_unmount(in->wholes[i].cover.target, false, &why);
 }
 
 /* In a keeper, after the last file. */
@@ -95,12 +95,18 @@ static int finish(void *context, struct im_error *err)
 	return rc;
 }
 
-static int wait_for_view(struct instant *in, struct im_error *err)
+static int wait_for_views(struct instant *in, struct im_error *err)
 {
 	uint32_t troubles = in->table.head->trouble_count;
-	for (int tries = 0; !fuse_view_is_mounted(in->wholes[0].cover.target); tries++) {
+	size_t shown = 0;
+	for (int tries = 0; shown < in->whole_count; tries++) {
+		const char *target = in->wholes[shown].cover.target;
+		if (fuse_view_is_mounted(target)) {
+			shown++;
+			continue;
+		}
 		if (in->table.head->trouble_count != troubles || tries == VIEW_TRIES)
-			return im_fail(err, IM_EUSAGE, "%s cannot be shown through FUSE: %s", in->wholes[0].cover.target, in->table.head->trouble);
+			return im_fail(err, IM_EUSAGE, "%s cannot be shown through FUSE: %s", target, in->table.head->trouble);
 		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
 	}
 	return 0;
@@ -120,6 +126,18 @@ static void end_keepers(struct instant *in)
 	in->serving = false;
 }
 
+static int make_views(struct instant *in, struct im_error *err)
+{
+	in->views = calloc(in->whole_count, sizeof *in->views);
+	if (!in->views)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	for (size_t i = 0; i < in->whole_count; i++)
+		in->views[i] = (struct worker_view){ in->wholes[i].cover.staged, in->wholes[i].cover.target };
+	in->worker.views = in->views;
+	in->worker.view_count = in->whole_count;
+	return 0;
+}
+
 int instant_serve(struct instant *in, struct im_error *err)
 {
 	struct restore_job *job = in->job;
@@ -131,10 +149,8 @@ int instant_serve(struct instant *in, struct im_error *err)
 		return im_fail_errno(err, IM_EFAIL, errno, "cannot make a pipe");
 	in->keeper = (struct keeper_options){ .table = &in->table, .worker = &in->worker, .finish = finish, .release = in->kind == TABLE_VIEW ? let_go : NULL, .context = in, .alive_fd = in->alive[1] };
 	int rc = instant_write_records(in, RECORD_SERVING, err);
-	if (in->kind == TABLE_VIEW) {
-		in->worker.view_staged = in->wholes[0].cover.staged;
-		in->worker.view_target = in->wholes[0].cover.target;
-	}
+	if (in->kind == TABLE_VIEW && rc == 0)
+		rc = make_views(in, err);
 	for (size_t i = 0; i < in->whole_count && in->kind != TABLE_VIEW && rc == 0; i++)
 		rc = cover_is_mounted(&in->wholes[i].cover) ? 0 : cover_mount(&in->wholes[i].cover, err);
 	if (rc)
@@ -145,7 +161,7 @@ int instant_serve(struct instant *in, struct im_error *err)
 	in->table.head->ready_us = im_monotonic_us();
 	rc = keeper_start(&in->keeper, &in->child, err);
 	in->serving = rc == 0;
-	if (rc == 0 && in->kind == TABLE_VIEW && (rc = wait_for_view(in, err)))
+	if (rc == 0 && in->kind == TABLE_VIEW && (rc = wait_for_views(in, err)))
 		end_keepers(in);
 	in->table.head->ready_us = im_monotonic_us();
 	return rc;

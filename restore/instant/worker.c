@@ -532,17 +532,24 @@ static void *run_view(void *context)
 	return NULL;
 }
 
-static int show_view(struct worker *w, pthread_t *ret, struct im_error *err)
+static int show_view(struct worker *w, const struct worker_view *shown, pthread_t *ret, struct im_error *err)
 {
-	const struct worker_options *o = w->o;
-	const struct fuse_view_options view = { .staged = o->view_staged, .target = o->view_target, .hydrator = w->h, .table = w->table,
-		.content = o->hydrate.content };
+	const struct fuse_view_options view = { .staged = shown->staged, .target = shown->target, .hydrator = w->h, .table = w->table,
+		.content = w->o->hydrate.content };
 	struct fuse_view *v;
-	int rc = fuse_view_unmount(o->view_target, true, err); /* a predecessor's, which is dead */
+	int rc = fuse_view_unmount(shown->target, true, err); /* a predecessor's, which is dead */
 	if (rc == 0)
 		rc = fuse_view_open(&view, &v, err);
 	if (rc == 0 && pthread_create(ret, NULL, run_view, v))
 		rc = im_fail(err, IM_ENOMEM, "cannot start a thread");
+	return rc;
+}
+
+static int show_views(struct worker *w, pthread_t *threads, struct im_error *err)
+{
+	int rc = 0;
+	for (size_t i = 0; i < w->o->view_count && rc == 0; i++)
+		rc = show_view(w, &w->o->views[i], &threads[i], err);
 	return rc;
 }
 
@@ -551,7 +558,8 @@ int worker_run(const struct worker_options *options, struct im_error *err)
 	struct worker *w = calloc(1, sizeof *w);
 	struct hydrate_lane *lane;
 	bool *synced = calloc(options->hydrate.table->head->file_count + 1, sizeof *synced);
-	if (!w || !synced)
+	pthread_t *views = calloc(options->view_count + 1, sizeof *views);
+	if (!w || !synced || !views)
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	w->o = options;
 	w->table = options->hydrate.table;
@@ -569,19 +577,18 @@ int worker_run(const struct worker_options *options, struct im_error *err)
 	if (rc)
 		return rc;
 	serve_stale(w, lane);
-	pthread_t view = 0;
-	rc = options->view_target ? show_view(w, &view, err) : 0;
+	rc = show_views(w, views, err);
 	if (rc == 0)
 		rc = start_all(w, err);
 	if (rc)
 		return rc;
 	finish_files(w, synced);
 	w->table->head->hydrated_us = im_monotonic_us();
-	if (options->view_target) {
-		w->table->head->phase = TABLE_HYDRATED; /* now somebody stops the service and unmounts the view */
-		pthread_join(view, NULL);
-	} else {
+	if (options->view_count)
+		w->table->head->phase = TABLE_HYDRATED; /* now somebody stops the service and unmounts the views */
+	else
 		answer_rest(w);
-	}
+	for (size_t i = 0; i < options->view_count; i++)
+		pthread_join(views[i], NULL);
 	return 0;
 }

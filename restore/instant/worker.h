@@ -14,7 +14,10 @@ struct worker_options {
 	const uint32_t *order;         /* the files as they are brought in the background; file_count of them */
 	const struct table_touch *hot; /* what a service touched when it started before: brought first */
 	size_t hot_count;
-	const char *view_staged, *view_target; /* not NULL: the folder is shown through FUSE, until somebody unmounts it */
+	const struct worker_view { /* folders shown through FUSE, until somebody unmounts them */
+		const char *staged, *target;
+	} *views;
+	size_t view_count;
 };
 
 /* In a process of its own, which has one thread. Returns when every file is ordinary (0), or a code. */
