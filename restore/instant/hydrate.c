@@ -148,7 +148,7 @@ static int look_at_size(struct hydrator *h, uint32_t file, struct im_error *err)
 	struct stat st;
 	if (fstat(h->options.fds[file], &st))
 		return im_fail_errno(err, IM_EIO, errno, "cannot stat a file that is restored");
-	if ((uint64_t)st.st_size >= f->limit || f->state != FILE_LAZY) /* what is whole needs no limit any more */
+	if ((uint64_t)st.st_size >= f->limit || f->state == FILE_ORDINARY)
 		return 0;
 	int rc = lazy_lower_limit(h->options.fds[file], (uint64_t)st.st_size, err);
 	if (rc)
@@ -407,15 +407,16 @@ int hydrate_finish(struct hydrator *h, uint32_t file, bool synced, struct im_err
 	struct table *t = h->options.table;
 	struct table_file *f = &t->files[file];
 	prove(h, file);
-	int rc = lazy_finish(h->options.fds[file], synced, err);
-	if (rc == 0)
-		rc = lazy_forget(content_file(h->options.content, file)->writer.root_fd, file, err);
+	int rc = synced ? 0 : lazy_sync(h->options.fds[file], err);
 	if (rc)
 		return rc;
-	pthread_mutex_lock(&lf->mutex);
+	pthread_mutex_lock(&lf->mutex); /* nobody shall note a limit behind our back */
 	if (!f->touched)
 		set_time(h, file);
-	if (h->options.group >= 0)
+	rc = lazy_unmark(h->options.fds[file], err);
+	if (rc == 0)
+		rc = lazy_forget(content_file(h->options.content, file)->writer.root_fd, file, err);
+	if (rc == 0 && h->options.group >= 0)
 		rc = fan_unmark(h->options.group, (enum fan_kind)t->head->kind, h->options.fds[file], err);
 	if (rc == 0) {
 		f->state = FILE_ORDINARY;

@@ -149,10 +149,15 @@ static int drop(int fd, const char *name, struct im_error *err)
 	return 0;
 }
 
-int lazy_finish(int fd, bool synced, struct im_error *err)
+int lazy_sync(int fd, struct im_error *err)
 {
-	if (!synced && fdatasync(fd))
+	if (fdatasync(fd))
 		return im_fail_errno(err, errno == ENOSPC ? IM_ENOSPACE : IM_EIO, errno, "cannot make a complete file durable");
+	return 0;
+}
+
+int lazy_unmark(int fd, struct im_error *err)
+{
 	/* in this order: without its limit, what the server cut off would count as not arrived */
 	int rc = drop(fd, LAZY_ATTRIBUTE, err);
 	return rc ? rc : drop(fd, LAZY_LIMIT, err);

@@ -40,8 +40,9 @@ int lazy_each(int root_fd, int (*fn)(void *context, int fd, uint32_t number, str
 int lazy_read(int fd, char **ret_path, uint64_t *ret_size, uint64_t *ret_limit, struct im_error *err);
 /* Durable when it returns. */
 int lazy_lower_limit(int fd, uint64_t limit, struct im_error *err);
-/* The file is whole: durable (synced: it is already), no attributes. */
-int lazy_finish(int fd, bool synced, struct im_error *err);
+/* The file is whole: first durable, then without attributes. */
+int lazy_sync(int fd, struct im_error *err);
+int lazy_unmark(int fd, struct im_error *err);
 
 /* A mapping of all of it; NULL for an empty file. */
 int lazy_map(int fd, uint64_t size, uint8_t **ret, struct im_error *err);
