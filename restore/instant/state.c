@@ -118,8 +118,13 @@ int instant_make_table(struct instant *in, struct im_error *err)
 int instant_make_stash(struct instant *in, struct im_error *err)
 {
 	in->fds[in->file_count] = in->table.fd;
-	in->fds[in->file_count + 1] = in->group >= 0 ? in->group : in->table.fd;
-	return stash_make(in->fds, in->file_count + 2, &in->stash, err);
+	in->fds[in->file_count + 1] = in->group;
+	auto_free int *sent = malloc((in->file_count + 2) * sizeof *sent);
+	if (!sent)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	for (uint32_t i = 0; i < in->file_count + 2; i++)
+		sent[i] = in->fds[i] >= 0 ? in->fds[i] : in->table.fd; /* a stand-in: places are what counts */
+	return stash_make(sent, in->file_count + 2, &in->stash, err);
 }
 
 static json_t *describe(const struct instant *in, const struct arrangement *a)
