@@ -23,6 +23,7 @@
 #define EXTEND_BYTES (2u << 20)       /* for pieces that reach further */
 #define BUFFER_BYTES ((size_t)RUN_BLOCKS * TABLE_BLOCK_BYTES + 2 * EXTEND_BYTES)
 #define TRIES 3
+#define IDENTITY_MAX_BYTES (64u << 10)
 #define AWAY_PAUSE_MS 200
 
 struct lazy_file {
@@ -171,9 +172,10 @@ static int look_at_size(struct hydrator *h, uint32_t file, struct im_error *err)
 
 static bool is_there(struct hydrator *h)
 {
-	uint64_t bytes;
+	auto_buf struct im_buf got = { 0 };
 	struct im_error ignored = { 0 };
-	return storage_size(h->options.storage, "vault.json", &bytes, &ignored) == 0;
+	return storage_read_object(h->options.storage, "vault.json", IDENTITY_MAX_BYTES, &got, &ignored) == 0 &&
+	    (!h->options.identity || (got.len == h->options.identity_len && memcmp(got.data, h->options.identity, got.len) == 0));
 }
 
 static void note_away(struct hydrator *h, const char *text)
@@ -196,7 +198,10 @@ static int read_content(struct hydrator *h, struct hydrate_lane *l, uint32_t fil
 		}
 		if (rc == IM_ENOMEM)
 			return im_fail(err, rc, "%s", why.text);
-		if (is_there(h)) {
+		bool there = is_there(h);
+		if (!there && storage_revive(h->options.storage, &why) == 0)
+			there = is_there(h) && tries++ < TRIES; /* and now it may be had: once more */
+		if (there) {
 			h->options.table->head->away_since_us = 0;
 			if (++tries == TRIES)
 				return im_fail(err, IM_ECORRUPT, "%s", why.text);

@@ -16,7 +16,9 @@ struct hydrate_lane; /* a thread's own */
 struct hydrate_options {
 	const struct content *content;
 	struct table *table;
-	struct storage *storage; /* asked whether the vault is there at all */
+	struct storage *storage; /* asked whether the vault is there at all: */
+	const uint8_t *identity; /* its vault.json, as it was; NULL: any will do */
+	size_t identity_len;
 	const int *fds;          /* by file; raise no events */
 	int group;               /* -1: nothing is watched */
 	bool resumed;            /* files hold what came before a crash: only holes are filled */

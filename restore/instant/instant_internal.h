@@ -29,6 +29,7 @@ struct instant {
 	size_t hot_count;
 	struct worker_options worker;
 	struct worker_view *views;
+	struct im_buf identity; /* the vault's vault.json */
 	struct keeper_options keeper;
 	int64_t let_go_told_us; /* when the service was last told to let go of a view */
 	pid_t child;            /* the first keeper, or -1 */

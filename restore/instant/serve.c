@@ -142,9 +142,12 @@ int instant_serve(struct instant *in, struct im_error *err)
 {
 	struct restore_job *job = in->job;
 	struct im_error ignored = { 0 };
+	int read = storage_read_object(job->request->vault->storage, "vault.json", 64u << 10, &in->identity, err);
+	if (read)
+		return read;
 	trace_recall(job->request->vault, job->result->node, engine_content(job->engine), &in->table, &in->hot, &in->hot_count, &ignored);
 	in->worker = (struct worker_options){ .hydrate = { .content = engine_content(job->engine), .table = &in->table,
-		.storage = job->request->vault->storage, .fds = in->fds, .group = in->group, .resumed = in->resumed }, .order = in->order, .hot = in->hot, .hot_count = in->hot_count };
+		.storage = job->request->vault->storage, .identity = in->identity.data, .identity_len = in->identity.len, .fds = in->fds, .group = in->group, .resumed = in->resumed }, .order = in->order, .hot = in->hot, .hot_count = in->hot_count };
 	if (pipe2(in->alive, O_CLOEXEC))
 		return im_fail_errno(err, IM_EFAIL, errno, "cannot make a pipe");
 	in->keeper = (struct keeper_options){ .table = &in->table, .worker = &in->worker, .finish = finish, .release = in->kind == TABLE_VIEW ? let_go : NULL, .context = in, .alive_fd = in->alive[1] };

@@ -15,12 +15,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,6 +53,7 @@ struct worker {
 	pthread_cond_t work, room; /* an event to answer; a slot to read into */
 	unsigned free_slots[TABLE_SLOTS], free_count;
 	unsigned queue[TABLE_SLOTS], queue_first, queue_count;
+	int64_t since_us[TABLE_SLOTS]; /* when it was read */
 	uint32_t *by_inode;        /* open addressing: file numbers */
 	size_t inode_slots;
 	_Atomic uint32_t *last_block; /* by file: of the last demand */
@@ -227,7 +230,7 @@ static void *run_answerer(void *context)
 		struct fan_event e;
 		fan_decode(s->event, &e);
 		uint32_t file = s->file - 1;
-		serve(t, slot, file, &e, w->table->files[file].limit, im_monotonic_us());
+		serve(t, slot, file, &e, w->table->files[file].limit, w->since_us[slot]);
 	}
 	return NULL;
 }
@@ -239,6 +242,13 @@ static void enqueue(struct worker *w, unsigned slot)
 	w->queue[(w->queue_first + w->queue_count++) % TABLE_SLOTS] = slot;
 	pthread_cond_signal(&w->work);
 	pthread_mutex_unlock(&w->mutex);
+}
+
+/* Reads of nothing, and truncations, have a count of 0; so has FICLONE, which takes the whole file, but does not exist on ext4. */
+static bool is_empty_access(const struct worker *w, const struct fan_event *e)
+{
+	struct statfs fs;
+	return w->table->head->kind == TABLE_BLOCKS && e->count == 0 && fstatfs(e->fd, &fs) == 0 && fs.f_type == EXT4_SUPER_MAGIC;
 }
 
 /* An event just read into a slot. */
@@ -253,6 +263,7 @@ static void sort_event(struct worker *w, unsigned slot, const struct fan_event *
 		return;
 	}
 	w->table->head->slots[slot].file = file + 1;
+	w->since_us[slot] = now_us;
 	int rc = hydrate_touch(w->h, file, &limit, &why);
 	if (rc) {
 		table_trouble(w->table, "%s", why.text);
@@ -260,6 +271,8 @@ static void sort_event(struct worker *w, unsigned slot, const struct fan_event *
 		return;
 	}
 	clamp(e, limit, &offset, &end);
+	if (is_empty_access(w, e))
+		end = offset;
 	touch_blocks(w, file, offset, end);
 	if (all_there(w, file, offset, end))
 		answer(w, slot, e, 0, now_us);

@@ -188,6 +188,7 @@ static int make_bytes(void *context, unsigned worker, uint64_t offset, const uin
 
 struct rig {
 	struct fixture f;
+	struct im_buf identity;
 	struct built_file built;
 	struct content *content;
 	struct table table;
@@ -221,7 +222,9 @@ static void rig_start(struct rig *r, uint64_t size, uint64_t hole)
 	assert_ok(content_seal(r->content, &err), &err);
 	assert_ok(table_new(&size, &digest, 1, &r->table, &err), &err);
 	assert_ok(lazy_make(root_fd, r->built.writer.path, 0, size, &r->fd, &err), &err);
-	const struct hydrate_options h = { .content = r->content, .table = &r->table, .storage = r->f.restore->storage, .fds = &r->fd, .group = -1 };
+	assert_ok(storage_read_object(r->f.restore->storage, "vault.json", 65536, &r->identity, &err), &err);
+	const struct hydrate_options h = { .content = r->content, .table = &r->table, .storage = r->f.restore->storage, .identity = r->identity.data,
+		.identity_len = r->identity.len, .fds = &r->fd, .group = -1 };
 	assert_ok(hydrate_new(&h, &r->h, &err), &err);
 	assert_ok(hydrate_lane_new(0, &r->lane, &err), &err);
 }
@@ -231,6 +234,7 @@ static void rig_stop(struct rig *r)
 	hydrate_free(r->h);
 	hydrate_lane_free(r->lane);
 	content_free(r->content);
+	im_buf_free(&r->identity);
 	table_close(&r->table);
 	close(r->fd);
 	fixture_stop(&r->f);

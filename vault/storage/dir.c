@@ -39,7 +39,8 @@ struct open_file {
 
 struct dir_storage {
 	struct storage base;
-	int top;
+	int top; /* the number stays the same for ever, so that threads need no lock */
+	char *place; /* absolute */
 	pthread_mutex_t files_lock; /* guards files and clock */
 	struct open_file files[OPEN_FILES];
 	uint64_t clock;
@@ -661,7 +662,22 @@ static void dir_close(struct storage *s)
 	pthread_mutex_destroy(&d->files_lock);
 	pthread_mutex_destroy(&d->folders_lock);
 	free(d->base.url);
+	free(d->place);
 	free(d);
+}
+
+static int dir_revive(struct storage *s, struct im_error *err)
+{
+	struct dir_storage *d = dir_of(s);
+	auto_close int fd = open(d->place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || dup3(fd, d->top, O_CLOEXEC) < 0)
+		return im_fail_errno(err, IM_EUNREACHABLE, errno, "cannot open the vault's folder %s", d->place);
+	pthread_mutex_lock(&d->files_lock); /* those of the old mount answer no more */
+	for (size_t i = 0; i < OPEN_FILES; i++)
+		if (d->files[i].name && d->files[i].users == 0)
+			forget_file(&d->files[i]);
+	pthread_mutex_unlock(&d->files_lock);
+	return 0;
 }
 
 static const struct storage_ops dir_ops = {
@@ -677,6 +693,7 @@ static const struct storage_ops dir_ops = {
 	.remove = dir_remove,
 	.sweep = dir_sweep,
 	.space = dir_space,
+	.revive = dir_revive,
 };
 
 static int open_top(const char *path, bool create, struct im_error *err)
@@ -705,15 +722,17 @@ int storage_dir_open(const char *path, bool create, struct storage **ret, struct
 	if (top < 0)
 		return top;
 	struct dir_storage *d = calloc(1, sizeof *d);
-	char *url = strdup(path);
-	if (!d || !url) {
+	char *url = strdup(path), *place = realpath(path, NULL);
+	if (!d || !url || !place) {
 		free(d);
 		free(url);
+		free(place);
 		close(top);
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	}
 	d->base = (struct storage){ .ops = &dir_ops, .url = url };
 	d->top = top;
+	d->place = place;
 	pthread_mutex_init(&d->files_lock, NULL);
 	pthread_mutex_init(&d->folders_lock, NULL);
 	*ret = &d->base;

@@ -160,6 +160,11 @@ int storage_list_folders(struct storage *s, const char *prefix, storage_list_fn 
 	return s->ops->folders ? s->ops->folders(s, prefix, fn, context, err) : s->ops->list(s, prefix, take_folder, &f, err);
 }
 
+int storage_revive(struct storage *s, struct im_error *err)
+{
+	return s->ops->revive ? s->ops->revive(s, err) : 0;
+}
+
 void storage_close(struct storage *s)
 {
 	if (s)

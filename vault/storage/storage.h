@@ -47,6 +47,8 @@ struct storage_ops {
 	int (*sweep)(struct storage *s, struct im_error *err);
 	/* As list, but of what lies directly below prefix the folders only: "logs/im-01/chat/0123…/", size 0. NULL: found out by list. */
 	int (*folders)(struct storage *s, const char *prefix, storage_list_fn *fn, void *context, struct im_error *err);
+	/* It went away and may be back under its name (mounted again): look there anew. Who it is must be found out again. Any thread. */
+	int (*revive)(struct storage *s, struct im_error *err);
 	/* Free bytes, for status; IM_ENOTFOUND if unknown. */
 	int (*space)(struct storage *s, uint64_t *ret_free_bytes, struct im_error *err);
 };
@@ -74,6 +76,8 @@ int storage_put_object(struct storage *s, const char *name, const void *data, si
 int storage_list(struct storage *s, const char *prefix, storage_list_fn *fn, void *context, struct im_error *err);
 /* The folders right below prefix in ascending order, each once, as "PREFIX…/". */
 int storage_list_folders(struct storage *s, const char *prefix, storage_list_fn *fn, void *context, struct im_error *err);
+/* 0 too where a back end needs no such thing. */
+int storage_revive(struct storage *s, struct im_error *err);
 void storage_close(struct storage *s);
 
 /*
