@@ -39,15 +39,27 @@ static const char *end_stages(struct instant *in)
 	return stays;
 }
 
+/* What a process learns of its working folder leads through the stage from the switch on, whoever it is. */
+static int open_the_way(const struct arrangement *a, struct im_error *err)
+{
+	auto_free char *way = strdup(a->cover.staged);
+	size_t stage_len = strlen(a->stage);
+	for (char *slash; way && (slash = strrchr(way, '/')) && (size_t)(slash - way) >= stage_len;) {
+		*slash = 0;
+		if (chmod(way, 0711))
+			return im_fail_errno(err, IM_EIO, errno, "cannot open %s to the service", way);
+	}
+	return way ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
+}
+
 static int switch_all(void *context, struct im_error *err)
 {
 	struct instant *in = context;
 	int rc = 0;
 	for (size_t i = 0; i < in->whole_count && rc == 0; i++) {
-		/* what a process learns of its working folder leads through here from now on */
-		if (chmod(in->wholes[i].stage, 0711))
-			return im_fail_errno(err, IM_EIO, errno, "cannot open %s to the service", in->wholes[i].stage);
-		rc = cover_switch(&in->wholes[i].cover, err);
+		rc = open_the_way(&in->wholes[i], err);
+		if (rc == 0)
+			rc = cover_switch(&in->wholes[i].cover, err);
 	}
 	if (rc == 0)
 		rc = instant_write_records(in, RECORD_SWITCHED, err);
