@@ -365,7 +365,7 @@ static int mode_of(const struct options *o, enum restore_mode *ret, struct im_er
 		}
 	if (o->instant)
 		return im_fail(err, IM_EUSAGE, "restore: --instant=%s is unknown; there are auto, blocks, files, fuse and ordered", o->instant);
-	return o->detach ? im_fail(err, IM_EUSAGE, "restore: --detach needs --instant") : 0;
+	return o->detach && !o->resume ? im_fail(err, IM_EUSAGE, "restore: --detach needs --instant") : 0;
 }
 
 static int check_options(const struct options *o, struct im_error *err)

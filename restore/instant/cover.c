@@ -87,6 +87,11 @@ bool cover_is_mounted(const struct cover *c)
 	return is_mount(c->target);
 }
 
+bool cover_is_switched(const struct cover *c)
+{
+	return is_mount(c->staged) || (!is_mount(c->target) && is_empty(c->staged) && !is_empty(c->target));
+}
+
 int cover_unmount(const struct cover *c, struct im_error *err)
 {
 	while (cover_is_mounted(c))

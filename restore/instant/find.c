@@ -100,7 +100,7 @@ int found_add_mounted(struct found_list *l, struct im_error *err)
 			place = n == 5 ? field : place;
 		}
 		bool view = place && save && strstr(save, "- fuse.imvault "); /* see fuse.c */
-		if (!place || (!view && !strstr(root, inside)))
+		if (!place || (!view && !strstr(root, inside) && !strstr(place, inside)))
 			continue;
 		unescape(place);
 		char *in_stage = strstr(place, inside);

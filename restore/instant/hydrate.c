@@ -413,8 +413,10 @@ int hydrate_finish(struct hydrator *h, uint32_t file, bool synced, struct im_err
 	struct table_file *f = &t->files[file];
 	prove(h, file);
 	int rc = synced ? 0 : lazy_sync(h->options.fds[file], err);
-	if (rc)
+	if (rc) { /* a second sync would say yes without having written anything */
+		f->unsafe = 1;
 		return rc;
+	}
 	pthread_mutex_lock(&lf->mutex); /* nobody shall note a limit behind our back */
 	if (!f->touched)
 		set_time(h, file);

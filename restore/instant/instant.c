@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -96,6 +97,17 @@ static int check_plan(struct instant *in, struct im_error *err)
 	return 0;
 }
 
+/* What a tree's store holds shows only now. */
+static int check_folders(struct instant *in, struct im_error *err)
+{
+	for (size_t i = 0; i < in->whole_count; i++) {
+		struct stat st;
+		if (stat(in->wholes[i].cover.staged, &st) || !S_ISDIR(st.st_mode))
+			return decline(in, err, "a single file is restored, and only a folder can be shown before it is there");
+	}
+	return 0;
+}
+
 static int dress(struct instant *in, struct im_error *err)
 {
 	struct restore_job *job = in->job;
@@ -130,16 +142,19 @@ static int watch_files(struct instant *in, struct im_error *err)
 }
 
 /* Will anybody but us keep the group open? Else, with all of imvault killed, the service would read zeros. */
-static void check_holder(struct instant *in)
+static int check_holder(struct instant *in, struct im_error *err)
 {
 	const struct restore_request *q = in->job->request;
 	holder_store(in->stash);
 	if (in->kind == TABLE_VIEW || holder_find(in->stash))
-		return;
+		return 0;
 	if (!q->exec_command)
 		restore_warn(in->job, "nobody but imvault's own processes will hold this restore: do not kill them while a service uses its folders (a service started by --exec holds it too)");
+	else if (holder_is_handed_over(q->exec_command) && q->mode == RESTORE_INSTANT)
+		return decline(in, err, "the service manager that started imvault does not keep what would hold the service back if imvault is killed (FileDescriptorStoreMax=1)");
 	else if (holder_is_handed_over(q->exec_command))
 		restore_warn(in->job, "a service started by an init system does not hold this restore: should all of imvault's processes be killed, it would read zeros");
+	return 0;
 }
 
 static int check_users(struct instant *in, struct im_error *err)
@@ -244,15 +259,17 @@ static int build(struct instant *in, struct im_error *err)
 	if (rc == 0)
 		rc = check_plan(in, err);
 	if (rc == 0)
+		rc = check_folders(in, err);
+	if (rc == 0)
 		rc = instant_make_table(in, err);
+	if (rc == 0)
+		rc = make_durable(in, err); /* which opens them: not when that would wait for us */
 	if (rc == 0)
 		rc = watch_files(in, err);
 	if (rc == 0)
-		check_holder(in);
+		rc = check_holder(in, err);
 	if (rc == 0)
 		rc = take_room(in, err);
-	if (rc == 0)
-		rc = make_durable(in, err);
 	if (rc == 0)
 		rc = im_interrupt_check(err);
 	if (rc == 0)

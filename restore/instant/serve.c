@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/interrupt.h"
 
 #include <errno.h>
@@ -167,7 +168,7 @@ int instant_serve(struct instant *in, struct im_error *err)
 	if (in->kind == TABLE_VIEW && rc == 0)
 		rc = make_views(in, err);
 	for (size_t i = 0; i < in->whole_count && in->kind != TABLE_VIEW && rc == 0; i++)
-		rc = cover_is_mounted(&in->wholes[i].cover) ? 0 : cover_mount(&in->wholes[i].cover, err);
+		rc = cover_is_mounted(&in->wholes[i].cover) || cover_is_switched(&in->wholes[i].cover) ? 0 : cover_mount(&in->wholes[i].cover, err);
 	if (rc)
 		return rc;
 	in->table.head->awaits_service = job->request->exec_command != NULL;
@@ -243,6 +244,8 @@ static int wait_until_complete(struct instant *in, struct im_error *err)
 		}
 		if (table_phase(&in->table) == TABLE_GIVEN_UP)
 			return im_fail(err, IM_EFAIL, "the restore was ended by imvault restore --abort");
+		if (table_is_stuck(&in->table) && !h->bad_blocks)
+			return im_fail(err, IM_EIO, "everything is back, but the disk did not take all of it: %s. Restore again, to another disk", h->trouble);
 		if (table_is_stuck(&in->table))
 			return im_fail(err, IM_ECORRUPT,
 			    "everything is back but %" PRIu64 " KiB that are damaged in the vault: reading them is an error, never wrong bytes. The service stays as it is until the vault is repaired (then: imvault restore --resume) or given up (imvault restore --abort)",
@@ -285,6 +288,23 @@ static int start_service(struct instant *in, struct im_error *err)
 	return 0;
 }
 
+/* Where what stood at path went; allocated, NULL if nothing did. */
+static char *moved_aside(const struct instant *in, const char *path)
+{
+	for (size_t i = 0; path && i < in->whole_count; i++) {
+		const struct arrangement *a = &in->wholes[i];
+		const char *name = strrchr(path, '/') + 1;
+		size_t folder = a->is_folder ? strlen(a->cover.target) : (size_t)(strrchr(a->cover.target, '/') - a->cover.target), k;
+		json_t *row;
+		json_array_foreach(a->moves, k, row) {
+			const char *from = json_string_value(json_object_get(row, "from")), *to = json_string_value(json_object_get(row, "to"));
+			if ((size_t)(name - path) == folder + 1 && strncmp(path, a->cover.target, folder) == 0 && strcmp(from, name) == 0 && strcmp(from, to) != 0)
+				return im_format("%.*s/%s", (int)folder, a->cover.target, to);
+		}
+	}
+	return NULL;
+}
+
 static void tell(struct instant *in)
 {
 	struct restore_job *job = in->job;
@@ -293,12 +313,17 @@ static void tell(struct instant *in)
 	r->instant = (struct restore_instant){ .events = h->events, .demand_bytes = h->demand_bytes, .longest_wait_ms = (int64_t)h->longest_us / 1000,
 		.worker_starts = h->worker_starts, .keeper_starts = h->keeper_starts };
 	for (size_t i = 0; i < job->pick_count; i++) {
-		bool differs = false;
-		for (uint32_t k = 0; k < h->file_count; k++)
-			differs |= in->table.files[k].differs && content_file(engine_content(job->engine), k)->store == job->picks[i].engine_store;
-		restore_row(job, i, differs ? "different" : job->picks[i].late ? "older" : "ok",
+		bool differs = false, lacks = false;
+		for (uint32_t k = 0; k < h->file_count; k++) {
+			bool its = content_file(engine_content(job->engine), k)->store == job->picks[i].engine_store;
+			differs |= its && in->table.files[k].differs;
+			lacks |= its && in->table.files[k].left && h->bad_blocks;
+		}
+		restore_row(job, i, differs ? "different" : lacks ? "damaged" : job->picks[i].late ? "older" : "ok",
 		    differs ? "it is not what the snapshot and its log say" :
+		    lacks   ? "parts of it are damaged in the vault: reading them is an error" :
 			      "each block compared; not checked as a whole, since the service was writing already");
+		job->result->stores[i].moved_aside = moved_aside(in, job->result->stores[i].path);
 		if (differs) {
 			job->bad = true;
 			restore_worst(job, IM_ECORRUPT);

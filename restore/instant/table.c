@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define MAGIC 0x74736e49746c7661u /* "avltInst" */
-#define VERSION 1
+#define VERSION 2
 #define FILES_MAX (16u << 20)
 
 static uint64_t blocks_of(uint64_t size)
@@ -166,6 +166,9 @@ void table_take_over(struct table *t)
 bool table_is_stuck(const struct table *t)
 {
 	uint64_t left = 0;
+	for (uint32_t i = 0; i < t->head->file_count; i++)
+		if (t->files[i].unsafe)
+			return true;
 	if (!t->head->bad_blocks)
 		return false;
 	for (uint32_t i = 0; i < t->head->file_count; i++)

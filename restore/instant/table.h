@@ -56,6 +56,7 @@ struct table_file {
 	_Atomic uint8_t state;    /* enum table_file_state */
 	_Atomic uint8_t touched;  /* by the service: its time is its own */
 	_Atomic uint8_t differs;  /* whole, but not what the snapshot says */
+	_Atomic uint8_t unsafe;   /* it could not be made durable: what the disk holds is not known */
 	bool has_digest;
 };
 
@@ -116,7 +117,7 @@ static inline _Atomic uint8_t *table_block(const struct table *t, uint32_t file,
 }
 /* Before a worker's first step: what its predecessor had begun is begun anew, what was damaged is tried again. */
 void table_take_over(struct table *t);
-/* Is all there that can be had, and something cannot: it is damaged in the vault? */
+/* Will it never be complete by itself: all is there that can be had, but something is damaged in the vault, or not safe on the disk? */
 bool table_is_stuck(const struct table *t);
 /* Something an operator should know. */
 void table_trouble(struct table *t, const char *format, ...) __attribute__((format(printf, 2, 3)));

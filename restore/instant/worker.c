@@ -513,7 +513,7 @@ static void finish_files(struct worker *w, bool *synced)
 		sync_many(w, synced);
 		for (uint32_t i = 0; i < head->file_count; i++) {
 			struct im_error why = { 0 };
-			if (w->table->files[i].state == FILE_WHOLE && hydrate_finish(w->h, i, synced[i], &why)) {
+			if (w->table->files[i].state == FILE_WHOLE && !w->table->files[i].unsafe && hydrate_finish(w->h, i, synced[i], &why)) {
 				table_trouble(w->table, "%s", why.text);
 				failed = true;
 			}

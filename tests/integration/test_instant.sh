@@ -136,6 +136,7 @@ says "stop it first"
 kill $sleeper
 wait $sleeper 2>/dev/null
 restore 0 --to "$work/there" --instant --overwrite
+says "what was there is now $work/there$work/data/im/chat.db.before-restore-"
 is mine "$(cat "there$work/data/im/other")" "a sibling"
 is 1 "$(find "there$work/data/im" -name 'chat.db.before-restore-*' | wc -l)" "the old database aside"
 is 1 "$(find "there$work/data/im" -name 'chat.db-wal.before-restore-*' | wc -l)" "its old log aside"
@@ -165,6 +166,9 @@ rm -rf x
 restore 0 --to "$work/x" --instant --exec "true || systemctl start prosody" --json
 is ordinary "$(json 'j["mode"]')" "mode where nobody can hold the group"
 says "cannot hold"
+rm -rf x
+restore 0 --to "$work/x" --instant --path "$(find "$work/data/im/up" -type f -size +1000k | head -1)" --json
+is ordinary "$(json 'j["mode"]')" "mode of a single file"
 rm -rf x
 
 if [ -x "$slow_folder" ] && [ -e /dev/fuse ] && [[ $kinds == *blocks* ]]; then
