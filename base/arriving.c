@@ -38,7 +38,8 @@ char *im_arriving_find(const char *path)
 		auto_free char *found = im_format("%s/%s", copy, im_stage_name(stage, slash + 1, IM_ARRIVING_SUFFIX));
 		*slash = '/';
 		auto_free char *record = found ? im_path_join(found, IM_ARRIVING_RECORD) : NULL;
-		if (record && access(record, F_OK) == 0)
+		auto_free char *done = found ? im_path_join(found, IM_ARRIVING_DONE) : NULL;
+		if (record && done && access(record, F_OK) == 0 && access(done, F_OK))
 			return TAKE_PTR(found);
 	}
 	return NULL;

@@ -11,6 +11,7 @@
 
 #define IM_ARRIVING_SUFFIX ".imvault-instant"
 #define IM_ARRIVING_RECORD "instant.json"
+#define IM_ARRIVING_DONE "switched.json" /* beside it, or alone: it has arrived */
 
 /* "." NAME SUFFIX, shortened to fit; NULL: SUFFIX alone. ret has NAME_MAX + 1 bytes. */
 char *im_stage_name(char *ret, const char *name, const char *suffix);

@@ -355,6 +355,11 @@ int target_begin(struct target *t, struct im_error *err)
 		t->root_fd = open(t->to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (t->root_fd < 0)
 			return im_fail_errno(err, IM_EIO, errno, "cannot open %s", t->to);
+		char *plain = realpath(t->to, NULL); /* it may have been relative, and through ".." */
+		if (plain) {
+			free(t->to);
+			t->to = plain;
+		}
 	}
 	int rc = 0;
 	for (size_t i = 0; i < t->group_count && rc == 0; i++)

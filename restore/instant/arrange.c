@@ -153,6 +153,8 @@ int arrange_undo(const struct arrangement *a, struct im_error *err)
 	int rc = cover_release(&a->cover, err);
 	if (rc == 0 && !json_array_size(a->moves))
 		return 0;
+	if (rc == 0 && a->is_folder && access(a->cover.staged, F_OK) && errno == ENOENT)
+		return 0; /* undone before: the stage was about to be removed */
 	if (rc == 0 && !a->is_folder && rmdir(a->cover.target) && errno != ENOENT && errno != ENOTEMPTY)
 		rc = im_fail_errno(err, IM_EIO, errno, "cannot remove the empty folder %s", a->cover.target);
 	if (rc == 0)

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 void found_clear(struct found_list *l)
@@ -187,6 +188,11 @@ int found_table(const struct found *f, bool writable, struct table *ret, struct 
 	auto_close int stash = -1;
 	auto_free int *fds = NULL;
 	size_t count = 0;
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) { /* all come out, or none */
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
 	int rc = stash_find((uint64_t)json_integer_value(json_object_get(f->details, "stash")), &stash, err);
 	if (rc == 0)
 		rc = stash_look(stash, &fds, &count, err);

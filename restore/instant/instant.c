@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SPARE_DESCRIPTORS = 256, BEHIND_KIB = 64 << 10 };
+enum { SPARE_DESCRIPTORS = TABLE_SLOTS + 256 /* each access that waits has one, too */, BEHIND_KIB = 64 << 10 };
 
 static int decline(struct instant *in, struct im_error *err, const char *why)
 {

@@ -13,13 +13,12 @@
 #include <unistd.h>
 
 #define RECORD_MAX_BYTES (16u << 20)
-#define SWITCHED_NAME "switched.json"
 
 static const char *const phases[] = { "building", "serving", "switched" };
 
 int record_write(const char *stage, enum record_phase phase, const json_t *details, struct im_error *err)
 {
-	auto_free char *path = im_path_join(stage, IM_ARRIVING_RECORD), *after = im_path_join(stage, SWITCHED_NAME);
+	auto_free char *path = im_path_join(stage, IM_ARRIVING_RECORD), *after = im_path_join(stage, IM_ARRIVING_DONE);
 	json_t *all = json_copy((json_t *)details);
 	json_object_set_new(all, "format", json_integer(1));
 	json_object_set_new(all, "phase", json_string(phases[phase]));
@@ -30,7 +29,7 @@ int record_write(const char *stage, enum record_phase phase, const json_t *detai
 	int rc = im_file_write(phase == RECORD_SWITCHED ? after : path, text, strlen(text), 0600, IM_FILE_REPLACE, err);
 	if (rc == 0 && phase == RECORD_SWITCHED && unlink(path) && errno != ENOENT)
 		rc = im_fail_errno(err, IM_EIO, errno, "cannot remove %s", path);
-	return rc;
+	return rc || phase != RECORD_SWITCHED ? rc : im_fsync_dir(stage, err);
 }
 
 static int read_one(const char *stage, const char *name, enum record_phase *ret_phase, json_t **ret_details, struct im_error *err)
@@ -57,8 +56,8 @@ static int read_one(const char *stage, const char *name, enum record_phase *ret_
 int record_read(const char *stage, enum record_phase *ret_phase, json_t **ret_details, struct im_error *err)
 {
 	struct im_error why = { 0 };
-	int rc = read_one(stage, IM_ARRIVING_RECORD, ret_phase, ret_details, &why);
+	int rc = read_one(stage, IM_ARRIVING_DONE, ret_phase, ret_details, &why); /* first: the other may come back after a crash */
 	if (rc == IM_ENOTFOUND)
-		return read_one(stage, SWITCHED_NAME, ret_phase, ret_details, err);
+		return read_one(stage, IM_ARRIVING_RECORD, ret_phase, ret_details, err);
 	return rc ? im_fail(err, rc, "%s", why.text) : 0;
 }

@@ -30,10 +30,13 @@ static int find_records(const struct restore_request *q, struct found_list *l, s
 	int rc = q->paths ? 0 : found_add_mounted(l, err);
 	for (size_t i = 0; q->paths && q->paths[i] && rc == 0; i++)
 		rc = found_add_path(l, q->paths[i], err);
-	if (!q->paths)
-		found_drop_switched(l);
 	if (rc == 0)
 		rc = found_complete(l, err);
+	bool open = !q->paths; /* of one that was cut off within its switch, some are complete */
+	for (size_t i = 0; i < l->count; i++)
+		open |= l->items[i].phase != RECORD_SWITCHED;
+	if (open)
+		found_drop_switched(l);
 	if (rc == 0 && !l->count)
 		return im_fail(err, IM_ENOTFOUND, "no instant restore was cut off%s", q->paths ? " there" : "; name its folder if the machine was restarted since");
 	rc = rc ? rc : found_check_one(l, err);
@@ -68,6 +71,7 @@ int instant_take_record(struct restore_request *request, json_t **ret_keep, cons
 		request->node = json_string_value(json_object_get(d, "node"));
 		request->at = json_string_value(json_object_get(d, "at"));
 		request->to = json_string_value(json_object_get(d, "to"));
+		request->path = json_string_value(json_object_get(d, "path"));
 		request->stores = names;
 		static const enum restore_mode modes[] = { [TABLE_BLOCKS] = RESTORE_BLOCKS, [TABLE_FILES] = RESTORE_FILES, [TABLE_VIEW] = RESTORE_VIEW };
 		request->mode = modes[instant_kind_of(kind)];

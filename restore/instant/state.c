@@ -137,11 +137,12 @@ static json_t *describe(const struct instant *in, const struct arrangement *a)
 		    p->route.has_log ? p->route.epoch : "", "after", (json_int_t)p->route.after, "until", (json_int_t)p->route.until, "reached_ms",
 		    (json_int_t)p->route.reached_ms));
 	}
+	auto_free char *to = job->request->to ? target_place(job->target, "") : NULL; /* absolute */
 	json_t *stages = json_array();
 	for (size_t i = 0; i < in->whole_count; i++)
 		json_array_append_new(stages, json_string(in->wholes[i].stage));
-	return json_pack("{s:s, s:s, s:b, s:O, s:s, s:s?, s:s?, s:s, s:I, s:I, s:o, s:o}", "target", a->cover.target, "staged", a->cover.staged, "folder", a->is_folder,
-	    "moves", a->moves, "node", job->result->node, "at", job->request->at, "to", job->request->to, "kind", instant_kind_name(in->kind), "stash", (json_int_t)stash_number(in->stash),
+	return json_pack("{s:s, s:s, s:b, s:O, s:s, s:s?, s:s?, s:s?, s:s, s:I, s:I, s:o, s:o}", "target", a->cover.target, "staged", a->cover.staged, "folder", a->is_folder,
+	    "moves", a->moves, "node", job->result->node, "at", job->request->at, "path", job->request->path, "to", to, "kind", instant_kind_name(in->kind), "stash", (json_int_t)stash_number(in->stash),
 	    "begin_ms", (json_int_t)job->start_wall_ms, "stores", stores, "stages", stages);
 }
 

@@ -485,6 +485,11 @@ static void record__tells_arriving_from_complete(void **state)
 	assert_ok(record_read(stage, &phase, &got, &err), &err);
 	assert_int_equal(phase, RECORD_SWITCHED);
 	json_decref(got);
+	assert_ok(record_write(stage, RECORD_SERVING, details, &err), &err); /* as a crash may bring it back */
+	assert_null(im_arriving_find(below));
+	assert_ok(record_read(stage, &phase, &got, &err), &err);
+	assert_int_equal(phase, RECORD_SWITCHED);
+	json_decref(got);
 	json_decref(details);
 }
 
