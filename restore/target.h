@@ -89,8 +89,6 @@ void target_each_stranger(const struct target *t, size_t unit,
     void (*fn)(void *context, const char *name), void *context);
 /* From now on the stages are somebody else's to remove. */
 void target_keep(struct target *t);
-/* One whole's stage, kept or not. */
-int target_remove_stage(struct target *t, size_t whole, struct im_error *err);
 /* Removes the stages. */
 int target_end(struct target *t, struct im_error *err);
 

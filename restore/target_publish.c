@@ -212,11 +212,6 @@ static void remove_made(struct target *t, struct target_group *g)
 	}
 }
 
-int target_remove_stage(struct target *t, size_t whole, struct im_error *err)
-{
-	return t->groups[whole].parent_fd >= 0 ? stage_remove(&t->groups[whole].stage, err) : 0;
-}
-
 void target_keep(struct target *t)
 {
 	t->kept = true;

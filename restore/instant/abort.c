@@ -7,14 +7,10 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
-#include "restore/beneath.h"
 #include "restore/instant/find.h"
 #include "restore/instant/fuse.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -70,16 +66,6 @@ static int end_processes(const struct found *f, struct im_error *err)
 	return 0;
 }
 
-static int remove_stage(const char *stage, struct im_error *err)
-{
-	const char *slash = strrchr(stage, '/');
-	auto_free char *parent = strndup(stage, slash == stage ? 1 : (size_t)(slash - stage));
-	auto_close int fd = parent ? open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	if (fd < 0)
-		return im_fail_errno(err, IM_EIO, errno, "cannot open the folder of %s", stage);
-	return beneath_remove(fd, slash + 1, NULL, err);
-}
-
 static int abort_one(const struct aborting *a, const struct found *f, struct im_error *err)
 {
 	struct arrangement x;
@@ -98,7 +84,7 @@ static int abort_one(const struct aborting *a, const struct found *f, struct im_
 			say(a, "%s is as it was before the restore", x.cover.target);
 	}
 	if (rc == 0 && gone)
-		rc = remove_stage(f->stage, err);
+		rc = arrange_remove_stage(&x, err);
 	arrange_clear(&x);
 	return rc;
 }

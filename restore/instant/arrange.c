@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "restore/beneath.h"
 #include "restore/place.h"
 
 #include <errno.h>
@@ -160,4 +161,16 @@ int arrange_undo(const struct arrangement *a, struct im_error *err)
 	if (rc == 0)
 		rc = open_ends(a, &from, &to, err);
 	return rc ? rc : move_all(a, from, to, true, err);
+}
+
+int arrange_remove_stage(const struct arrangement *a, struct im_error *err)
+{
+	const char *slash = strrchr(a->stage, '/');
+	auto_free char *parent = strndup(a->stage, slash == a->stage ? 1 : (size_t)(slash - a->stage));
+	auto_close int fd = parent ? open_folder(parent) : -1;
+	if (fd < 0)
+		return im_fail_errno(err, IM_EIO, errno, "cannot open the folder of %s", a->stage);
+	if (cover_has_alias(&a->cover))
+		return im_fail(err, IM_ELOCKED, "%s is still in use", a->cover.staged);
+	return beneath_remove(fd, slash + 1, NULL, err);
 }

@@ -27,6 +27,8 @@ int arrange_plan(const struct target *t, size_t whole, struct arrangement *ret, 
 int arrange_do(struct arrangement *a, struct im_error *err);
 /* Whatever of it was done is undone; the mount is gone already. */
 int arrange_undo(const struct arrangement *a, struct im_error *err);
+/* When nothing in it is needed any more. IM_ELOCKED, and nothing is touched: the live folder is still mounted in there. */
+int arrange_remove_stage(const struct arrangement *a, struct im_error *err);
 void arrange_clear(struct arrangement *a);
 
 #endif

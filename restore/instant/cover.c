@@ -87,6 +87,11 @@ bool cover_is_mounted(const struct cover *c)
 	return is_mount(c->target);
 }
 
+bool cover_has_alias(const struct cover *c)
+{
+	return is_mount(c->staged);
+}
+
 bool cover_is_switched(const struct cover *c)
 {
 	return is_mount(c->staged) || (!is_mount(c->target) && is_empty(c->staged) && !is_empty(c->target));

@@ -24,6 +24,8 @@ struct cover {
 int cover_prepare(const struct cover *c, bool *ret_loose, struct im_error *err);
 int cover_mount(const struct cover *c, struct im_error *err);
 bool cover_is_mounted(const struct cover *c);
+/* Is the live folder mounted under the staged name? */
+bool cover_has_alias(const struct cover *c);
 /* Have the two changed places already? */
 bool cover_is_switched(const struct cover *c);
 /* Takes the mount away; IM_ELOCKED: somebody uses it. */

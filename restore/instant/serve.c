@@ -33,7 +33,7 @@ static const char *end_stages(struct instant *in)
 		struct im_error ignored = { 0 };
 		bool gone = false;
 		if (cover_end_alias(&a->cover, &gone, &ignored) == 0 && gone)
-			target_remove_stage(in->job->target, i, &ignored);
+			arrange_remove_stage(a, &ignored);
 		else if (!stays)
 			stays = a->cover.staged;
 	}

@@ -262,6 +262,10 @@ static void sort_event(struct worker *w, unsigned slot, const struct fan_event *
 		answer(w, slot, e, 0, now_us);
 		return;
 	}
+	if (w->table->files[file].unsafe) { /* what the disk holds of it is not known */
+		answer(w, slot, e, IM_EIO, now_us);
+		return;
+	}
 	w->table->head->slots[slot].file = file + 1;
 	w->since_us[slot] = now_us;
 	int rc = hydrate_touch(w->h, file, &limit, &why);
