@@ -29,7 +29,8 @@ static int change_immutable(const char *path, bool on)
 	if (!(flags & FS_IMMUTABLE_FL) == !on)
 		return 0;
 	flags = on ? flags | FS_IMMUTABLE_FL : flags & ~FS_IMMUTABLE_FL;
-	return ioctl(fd, FS_IOC_SETFLAGS, &flags) || fsync(fd) ? -1 : 0;
+	/* the flag goes with the exchange that follows, not before: in between a service could begin anew with nothing */
+	return ioctl(fd, FS_IOC_SETFLAGS, &flags) || (on && fsync(fd)) ? -1 : 0;
 }
 
 static bool is_empty(const char *path)
