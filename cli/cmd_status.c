@@ -261,7 +261,7 @@ static int run(struct cli *cli, struct im_error *err)
 	output_array(cli->json, "problems");
 	int rc = session_config(cli, false, err);
 	if (rc == 0)
-		rc = status_judge_restores(&v, err);
+		status_judge_restores(&v);
 	if (rc == 0)
 		rc = judge_restores_only(&v, err);
 	if (rc == 0)

@@ -24,6 +24,6 @@ void status_red(struct verdict *v, const char *format, ...) __attribute__((forma
 bool status_judge_log(struct verdict *v, const struct im_config_store *store, json_t *row);
 
 /* Instant restores that are under way on this machine, or were cut off. */
-int status_judge_restores(struct verdict *v, struct im_error *err);
+void status_judge_restores(struct verdict *v);
 
 #endif
