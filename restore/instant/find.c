@@ -113,6 +113,10 @@ int found_add_mounted(struct found_list *l, struct im_error *err)
 		} else {
 			rc = found_add_path(l, place, err);
 		}
+		if (rc && rc != IM_ENOMEM) { /* somebody else's, or changing just now: the others count all the same */
+			im_error_clear(err);
+			rc = 0;
+		}
 	}
 	if (f)
 		fclose(f);
