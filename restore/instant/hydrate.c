@@ -275,11 +275,12 @@ static int bring(struct hydrator *h, struct hydrate_lane *l, uint32_t file, uint
 	struct table_file *f = &h->options.table->files[file];
 	uint64_t offset = (uint64_t)first * TABLE_BLOCK_BYTES;
 	uint64_t to = (uint64_t)end * TABLE_BLOCK_BYTES < f->size ? (uint64_t)end * TABLE_BLOCK_BYTES : f->size;
-	int rc = f->limit > offset ? read_content(h, l, file, offset, to - offset, err) : 0;
-	if (rc == 0 && f->limit > offset)
+	bool wanted = f->limit > offset && (!h->options.resumed || lazy_lacks(h->options.fds[file], offset, (size_t)(to - offset)));
+	int rc = wanted ? read_content(h, l, file, offset, to - offset, err) : 0;
+	if (rc == 0 && wanted)
 		keep_digests(h, file, first, end, l->buffer);
 	pthread_mutex_lock(&lf->mutex);
-	if (rc == 0)
+	if (rc == 0 && wanted)
 		rc = copy_in(h, file, offset, l->buffer, (size_t)(to - offset), err);
 	uint8_t state = rc == 0 ? BLOCK_DONE : rc == IM_ECORRUPT && end - first == 1 ? BLOCK_BAD : BLOCK_NONE;
 	for (uint32_t b = first; b < end; b++)

@@ -198,22 +198,44 @@ static ssize_t copy(uint8_t *to, const uint8_t *from, size_t len)
 	return (ssize_t)done;
 }
 
-bool lazy_has_hole(int fd, uint64_t offset, uint64_t len)
+static bool is_zero(const uint8_t *p, size_t len)
 {
-	off_t hole = lseek(fd, (off_t)offset, SEEK_HOLE);
-	return hole >= 0 && (uint64_t)hole < offset + len;
+	return p[0] == 0 && memcmp(p, p + 1, len - 1) == 0;
 }
 
-/* [*from, *to): the next hole in what is left, cut to whole pages inside it. false: none. */
-static bool next_hole(int fd, uint64_t *from, uint64_t end, uint64_t *to)
+/* The first page from *from on that holds nothing, and the pages after it that do not either; false: none. now: what is there. */
+static bool next_empty(const uint8_t *now, size_t len, size_t *from, size_t *to)
 {
-	off_t hole = lseek(fd, (off_t)*from, SEEK_HOLE);
-	if (hole < 0 || (uint64_t)hole >= end)
-		return false;
-	off_t data = lseek(fd, hole, SEEK_DATA);
-	*from = (uint64_t)hole;
-	*to = data < 0 || (uint64_t)data > end ? end : (uint64_t)data;
-	return true;
+	for (size_t at = *from; at < len; at += PAGE) {
+		size_t n = len - at < PAGE ? len - at : PAGE;
+		if (!is_zero(now + at, n))
+			continue;
+		*from = at;
+		for (*to = at + n; *to < len && is_zero(now + *to, len - *to < PAGE ? len - *to : PAGE);)
+			*to += len - *to < PAGE ? len - *to : PAGE;
+		return true;
+	}
+	return false;
+}
+
+/* What is there now; what lies behind the end is not zeros but nothing. NULL: cannot be read. */
+static uint8_t *read_now(int fd, uint64_t offset, size_t len)
+{
+	uint8_t *now = malloc(len ? len : 1);
+	ssize_t n = now ? im_pread_full(fd, now, len, offset, NULL, "an incomplete file") : -1;
+	if (n < 0) {
+		free(now);
+		return NULL;
+	}
+	memset(now + n, 1, len - (size_t)n);
+	return now;
+}
+
+bool lazy_lacks(int fd, uint64_t offset, size_t len)
+{
+	auto_free uint8_t *now = read_now(fd, offset, len);
+	size_t from = 0, to;
+	return !now || next_empty(now, len, &from, &to);
 }
 
 /* Our page table entries go again at once: writing back pages that are mapped costs a TLB flush each (measured: a third of all). */
@@ -225,15 +247,15 @@ static ssize_t copy_and_let_go(uint8_t *map, uint64_t offset, const uint8_t *dat
 	return n;
 }
 
-ssize_t lazy_fill(int fd, uint8_t *map, uint64_t offset, const uint8_t *data, size_t len, bool holes_only)
+ssize_t lazy_fill(int fd, uint8_t *map, uint64_t offset, const uint8_t *data, size_t len, bool empty_only)
 {
-	if (!holes_only)
+	if (!empty_only)
 		return copy_and_let_go(map, offset, data, len);
-	uint64_t end = offset + len;
-	for (uint64_t from = offset, to; from < end && next_hole(fd, &from, end, &to); from = to) {
-		size_t want = (size_t)(to - from);
-		if (copy_and_let_go(map, from, data + (from - offset), want) != (ssize_t)want)
-			return (ssize_t)(from - offset);
-	}
+	auto_free uint8_t *now = read_now(fd, offset, len);
+	if (!now)
+		return -1;
+	for (size_t from = 0, to; next_empty(now, len, &from, &to); from = to)
+		if (copy_and_let_go(map, offset + from, data + from, to - from) != (ssize_t)(to - from))
+			return (ssize_t)from;
 	return (ssize_t)len;
 }

@@ -3,8 +3,10 @@
  * A file whose content is still arriving: made at its full size with nothing in it, filled block by
  * block, and in the end an ordinary file.
  *
- * What survives a crash is in the file itself: a page that is a hole has not arrived, any other has
- * (or was written by the server). Two attributes say that it is such a file, and the smallest size it
+ * What survives a crash is in the file itself: a page that holds nothing but zeros has not arrived,
+ * any other has (or was written by the server). Holes do not tell: a page that is dirtied takes its
+ * whole folio along, and readahead makes folios of many pages of zeros (seen on ext4 and XFS). So
+ * zeros that a server wrote itself where the snapshot has something come back as that. Two attributes say that it is such a file, and the smallest size it
  * ever had: what lies beyond is the server's, holes included.
  *
  * Filling goes through a shared mapping, and the bytes are copied by the kernel (process_vm_readv to
@@ -47,10 +49,10 @@ int lazy_unmark(int fd, struct im_error *err);
 /* A mapping of all of it; NULL for an empty file. */
 int lazy_map(int fd, uint64_t size, uint8_t **ret, struct im_error *err);
 void lazy_unmap(uint8_t *map, uint64_t size);
-/* data to [offset, offset + len). holes_only (offset and len of whole pages but at the end): what is there already stays. Returns the
- * bytes that could be copied: fewer when the file ends before, or there is no room. -1: see errno. */
-ssize_t lazy_fill(int fd, uint8_t *map, uint64_t offset, const uint8_t *data, size_t len, bool holes_only);
-/* Does the range hold any hole below limit? */
-bool lazy_has_hole(int fd, uint64_t offset, uint64_t len);
+/* data to [offset, offset + len). empty_only (offset of a whole page): only to pages that hold nothing yet. Returns the bytes that could be
+ * copied: fewer when the file ends before, or there is no room. -1: it cannot be read. */
+ssize_t lazy_fill(int fd, uint8_t *map, uint64_t offset, const uint8_t *data, size_t len, bool empty_only);
+/* Does any page of the range hold nothing? */
+bool lazy_lacks(int fd, uint64_t offset, size_t len);
 
 #endif

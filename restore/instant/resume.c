@@ -266,19 +266,16 @@ static int match_files(struct instant *in, struct scan *s, struct im_error *err)
 	return 0;
 }
 
-/* A block without a hole has arrived, or is the server's. */
-static void note_arrived(struct instant *in, uint32_t file, uint64_t limit)
+/* What of a block has arrived shows when it is its turn. */
+static void note_limit(struct instant *in, uint32_t file, uint64_t limit)
 {
 	struct table_file *f = &in->table.files[file];
 	uint32_t left = 0;
 	f->limit = limit;
 	for (uint32_t b = 0; b < f->blocks; b++) {
-		uint64_t offset = (uint64_t)b * TABLE_BLOCK_BYTES, len = f->size - offset < TABLE_BLOCK_BYTES ? f->size - offset : TABLE_BLOCK_BYTES;
-		bool ours = in->fds[file] >= 0 && offset < limit;
-		len = ours && limit - offset < len ? limit - offset : len;
-		bool here = !ours || !lazy_has_hole(in->fds[file], offset, len);
-		*table_block(&in->table, file, b) = here ? BLOCK_DONE : BLOCK_NONE;
-		left += !here;
+		bool ours = in->fds[file] >= 0 && (uint64_t)b * TABLE_BLOCK_BYTES < limit;
+		*table_block(&in->table, file, b) = ours ? BLOCK_NONE : BLOCK_DONE;
+		left += ours;
 	}
 	f->left = left;
 	f->touched = 1; /* nobody knows whether it was */
@@ -293,7 +290,7 @@ static int take_from_disk(struct instant *in, struct scan *s, struct im_error *e
 	for (uint32_t i = 0; rc == 0 && i < in->file_count; i++) {
 		const struct scanned key = { .path = (char *)content_file(engine_content(in->job->engine), i)->writer.path };
 		const struct scanned *found = in->fds[i] < 0 ? NULL : bsearch(&key, s->files, s->count, sizeof key, by_path);
-		note_arrived(in, i, found ? found->limit : in->table.files[i].size);
+		note_limit(in, i, found ? found->limit : in->table.files[i].size);
 	}
 	in->resumed = true;
 	return rc ? rc : instant_make_stash(in, err);

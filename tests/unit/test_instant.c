@@ -356,7 +356,7 @@ static void hydrate__never_makes_a_shorter_file_longer(void **state)
 
 /* --- lazy --- */
 
-static void lazy__fills_only_holes_after_a_crash(void **state)
+static void lazy__fills_only_empty_pages_after_a_crash(void **state)
 {
 	enum { SIZE = 16 * 4096 };
 	uint8_t *map, ours[SIZE], server[4096], got[SIZE];
@@ -368,14 +368,14 @@ static void lazy__fills_only_holes_after_a_crash(void **state)
 	memset(server, 's', sizeof server);
 	assert_ok(lazy_make(root_fd, "f", 3, SIZE, &fd, &err), &err);
 	assert_int_equal(pwrite(fd, server, sizeof server, 5 * 4096), sizeof server);
-	assert_true(lazy_has_hole(fd, 0, SIZE));
-	assert_false(lazy_has_hole(fd, 5 * 4096, 4096));
+	assert_true(lazy_lacks(fd, 0, SIZE));
+	assert_false(lazy_lacks(fd, 5 * 4096, 4096));
 	assert_ok(lazy_map(fd, SIZE, &map, &err), &err);
 	assert_int_equal(lazy_fill(fd, map, 0, ours, SIZE, true), SIZE);
 	assert_int_equal(pread(fd, got, SIZE, 0), SIZE);
 	for (int i = 0; i < SIZE; i++)
 		assert_int_equal(got[i], i / 4096 == 5 ? 's' : 'v');
-	assert_false(lazy_has_hole(fd, 0, SIZE));
+	assert_false(lazy_lacks(fd, 0, SIZE));
 	lazy_unmap(map, SIZE);
 	close(fd);
 }
@@ -605,7 +605,7 @@ int main(void)
 		TEST(hydrate__finds_the_damaged_block_among_good_ones),
 		TEST(hydrate__leaves_to_the_server_what_it_cut_off),
 		TEST(hydrate__never_makes_a_shorter_file_longer),
-		TEST(lazy__fills_only_holes_after_a_crash),
+		TEST(lazy__fills_only_empty_pages_after_a_crash),
 		TEST(lazy__a_copy_with_its_attributes_is_none),
 		TEST(lazy__keeps_a_name_until_it_is_complete),
 		TEST(fan__probe_finds_what_this_machine_can),

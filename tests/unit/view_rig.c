@@ -374,7 +374,7 @@ void rig_forget_the_table(void)
 		f->touched = 1;
 		for (uint32_t b = 0; b < f->blocks; b++) {
 			uint64_t at = b * BLOCK, len = at >= limit ? 0 : limit - at < BLOCK ? limit - at : BLOCK;
-			bool here = !len || !lazy_has_hole(rig.fds[i], at, len);
+			bool here = !len || !lazy_lacks(rig.fds[i], at, len);
 			*table_block(&rig.table, i, b) = here ? BLOCK_DONE : BLOCK_NONE;
 			f->left -= here;
 		}
