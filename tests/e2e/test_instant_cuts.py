@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Instant restores on a disk that fails: the power is cut while the service writes, there is no room
-left, it is frozen, it turns read-only. CUTS: how many cuts for each file system (2)."""
+left, it is frozen, it turns read-only. CUTS: how many cuts for each file system and kind of database (6)."""
 import os
 import random
 import shutil
@@ -13,7 +13,7 @@ import instant_rows
 from imvault import Failure, check, main
 from instant_faults import BLOCK, MB, PAGE, Restore, compare_rows, is_immutable, mounted_on, noise, record_of, run, scene, wait_for
 
-CUTS = int(os.environ.get("CUTS", 2))
+CUTS = int(os.environ.get("CUTS", 6))
 SEED = int(os.environ.get("SEED", 1))
 ROWS = int(os.environ.get("ROWS", 6000))
 
@@ -245,53 +245,6 @@ async def cut__what_was_done_with_files_stays_done_on_btrfs():
 
 async def cut__what_was_done_with_files_stays_done_where_whole_files_are_brought():
     await keep_deeds("ext4", "files")
-
-
-# --- what the kernel makes of our holes ---
-
-def read_here_and_there(path, content, seed, seconds):
-    """Readahead brings pages of zeros in large folios: who changes a byte of one makes data of all of it."""
-    chance, until = random.Random(seed), time.monotonic() + seconds
-    with open(path, "rb", buffering=0) as file:
-        while time.monotonic() < until:
-            at, step = chance.randrange(len(content)) // PAGE * PAGE, PAGE * chance.choice((1, 4, 8))
-            for at in range(at, at + step * chance.randrange(1, 12), step):
-                file.seek(at)
-                check(file.read(step) == content[at:at + step], f"{at:#x} is wrong")
-            if chance.randrange(4) == 0:
-                sync(path)
-
-
-async def read_ahead_and_cut(kind):
-    with scene() as s:
-        s.put_on_disk(kind, 400)
-        folder, content = protect_one(s, 40 * MB)
-        s.be_far(10)
-        restore = s.instant().ready(folder)
-        for turn in range(3):  # what is resumed is filled in another way
-            for child in [s.child(read_here_and_there, folder / "large", content, 10 * turn + n, 0.5) for n in range(4)]:
-                child.expect()
-            check(record_of(folder).get("phase") == "serving", "the restore was complete too soon for this test")
-            s.cut_power()
-            restore = s.start("--resume", folder).ready(folder)
-        restore.expect(0)
-        got = (folder / "large").read_bytes()
-        wrong = [n for n in range(len(content) // PAGE) if got[n * PAGE:(n + 1) * PAGE] != content[n * PAGE:(n + 1) * PAGE]]
-        check(not wrong, f"{len(wrong)} of {len(content) // PAGE} pages are wrong, first {[hex(n) for n in wrong[:5]]}, "
-              f"{sum(not any(got[n * PAGE:(n + 1) * PAGE]) for n in wrong)} of them ZEROS")
-        s.tidy(folder)
-
-
-async def cut__large_folios_of_zeros_are_not_taken_for_content_on_ext4():
-    await read_ahead_and_cut("ext4")
-
-
-async def cut__large_folios_of_zeros_are_not_taken_for_content_on_xfs():
-    await read_ahead_and_cut("xfs")
-
-
-async def cut__large_folios_of_zeros_are_not_taken_for_content_on_btrfs():
-    await read_ahead_and_cut("btrfs")
 
 
 # --- disks ---
