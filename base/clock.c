@@ -40,6 +40,17 @@ char *im_instant_format(char ret[IM_INSTANT_BYTES], int64_t ms)
 	return ret;
 }
 
+void im_sleep_ms(unsigned ms)
+{
+	nanosleep(&(struct timespec){ .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 }, NULL);
+}
+
+struct timespec im_timespec(int64_t ns)
+{
+	int64_t seconds = ns / 1000000000 - (ns % 1000000000 < 0);
+	return (struct timespec){ .tv_sec = seconds, .tv_nsec = ns - seconds * 1000000000 };
+}
+
 static bool digits(const char **p, int count, int *ret)
 {
 	int v = 0;

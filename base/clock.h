@@ -9,10 +9,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 int64_t im_now_ms(void);       /* wall clock */
 int64_t im_monotonic_ms(void); /* for durations */
 int64_t im_monotonic_us(void);
+void im_sleep_ms(unsigned ms); /* a signal may end it earlier */
+/* ns since 1970, also negative, as the kernel wants it. */
+struct timespec im_timespec(int64_t ns);
 
 #define IM_INSTANT_BYTES 32
 /* "2026-11-23T00:50:54.123Z"; returns ret. */

@@ -31,6 +31,8 @@ static void row_json(struct cli *cli, const struct instant_look *l)
 	output_integer(row, "left_ms", l->left_ms);
 	output_integer(row, "vault_away_ms", l->away_ms);
 	output_integer(row, "rto_ms", l->rto_ms);
+	output_integer(row, "unsafe_files", l->unsafe_files);
+	output_text(row, "trouble", l->trouble);
 	output_integer(row, "worker_starts", l->worker_starts);
 	output_integer(row, "keeper_starts", l->keeper_starts);
 }
@@ -43,6 +45,8 @@ static void say_progress(const struct cli *cli, const struct instant_look *l)
 	output_line(cli, "instant restore %s: %u %%, %s of %s, about %s left%s", l->target,
 	    (unsigned)(l->total_bytes ? 100 * l->filled_bytes / l->total_bytes : 100), im_bytes_format(filled, sizeof filled, l->filled_bytes),
 	    im_bytes_format(total, sizeof total, l->total_bytes), left, l->waiting ? "; accesses wait for content" : "");
+	if (l->trouble)
+		output_line(cli, "                %s", l->trouble);
 	if (l->service_ms >= 0)
 		output_line(cli, "                service ready after %s", im_duration_format(ready, sizeof ready, l->service_ms));
 }
@@ -64,6 +68,9 @@ static void on_look(void *context, const struct instant_look *l)
 	if (l->state == INSTANT_CUT_OFF)
 		status_red(v, "the instant restore of %s was cut off: %s; imvault restore --resume goes on with it, --abort gives it up", l->target,
 		    l->held ? "the service waits for what has not arrived" : "do not start its service before");
+	else if (l->unsafe_files)
+		status_red(v, "the disk did not take all of the instant restore of %s: reading %u of its files is an error; give it up (imvault restore --abort) and restore to another disk",
+		    l->target, l->unsafe_files);
 	else if (l->bad_bytes)
 		status_red(v, "%s of %s are damaged in the vault: reading them is an error", im_bytes_format(bad, sizeof bad, l->bad_bytes), l->target);
 	else if (l->away_ms)

@@ -67,7 +67,7 @@ static int make_way(struct restore_job *job, struct im_error *err)
 int restore_aim(struct restore_job *job, struct im_error *err)
 {
 	const struct restore_request *q = job->request;
-	bool instant = q->mode != RESTORE_ORDINARY && !q->dry_run && !job->ordinary;
+	bool instant = restore_is_instant(job);
 	int rc = target_new(q->to, q->overwrite || q->dry_run || q->resume, &job->target, err);
 	if (rc == 0 && instant)
 		target_set_instant(job->target);

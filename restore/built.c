@@ -6,6 +6,7 @@
 
 #include "base/beneath.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "restore/beneath.h"
 #include "restore/target.h"
@@ -152,13 +153,7 @@ int built_prove(struct built_file *f, int fd, struct im_error *err)
 
 int built_set_metadata(struct built *b, struct built_file *f, int fd, struct im_error *err)
 {
-	struct timespec times[2];
-	int64_t seconds = f->mtime_ns / 1000000000, rest = f->mtime_ns % 1000000000;
-	if (rest < 0) {
-		rest += 1000000000;
-		seconds--;
-	}
-	times[0] = times[1] = (struct timespec){ .tv_sec = seconds, .tv_nsec = rest };
+	struct timespec times[2] = { im_timespec(f->mtime_ns), im_timespec(f->mtime_ns) };
 	struct stat st;
 	/* asking is far cheaper than a change that changes nothing: that is journalled all the same
 	 */

@@ -61,7 +61,7 @@ void engine_free(struct engine *e)
 	free(e->items);
 	free(e->pieces);
 	free(e->made);
-	free(e->ids);
+	idlist_free(&e->ids);
 	free(e->pack_seen);
 	free(e->sample);
 	free(e);

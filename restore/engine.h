@@ -58,6 +58,8 @@ const struct content *engine_content(const struct engine *e);
  * writing, the caller's. After the last plan, before dress. A last page that is not full is filled at once: a server that appends
  * to it announces another place. */
 int engine_make_lazy(struct engine *e, int *fds, struct im_error *err);
+/* Makes their names durable, both of them; part of what engine_sync_few leaves out. */
+int engine_sync_lazy_names(struct engine *e, struct im_error *err);
 /* Ends the threads that write; nothing more can be fetched. */
 void engine_stop_writing(struct engine *e);
 

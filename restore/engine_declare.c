@@ -48,26 +48,6 @@ static int grow_pieces(struct engine *e, struct im_error *err)
 	return 0;
 }
 
-static int keep_id(struct engine *e, const uint8_t id[32], uint32_t *ret, struct im_error *err)
-{
-	/* pieces of one chunk mostly follow each other */
-	if (e->id_count && memcmp(e->ids[e->id_count - 1], id, 32) == 0) {
-		*ret = (uint32_t)e->id_count - 1;
-		return 0;
-	}
-	if (e->id_count == e->id_cap) {
-		size_t cap = e->id_cap ? 2 * e->id_cap : 1024;
-		uint8_t(*ids)[32] = realloc(e->ids, cap * sizeof *ids);
-		if (!ids)
-			return im_fail(err, IM_ENOMEM, "out of memory planning the restore");
-		e->ids = ids;
-		e->id_cap = cap;
-	}
-	memcpy(e->ids[e->id_count], id, 32);
-	*ret = (uint32_t)e->id_count++;
-	return 0;
-}
-
 static bool is_aligned(const struct built_file *f, uint64_t offset, uint32_t len)
 {
 	return offset % 4096 == 0 && (len % 4096 == 0 || offset + len == f->writer.size_bytes);
@@ -122,7 +102,7 @@ static int add_piece(struct engine_store *s, struct built_file *f, const struct 
 	if (mine)
 		*mine = *p;
 	if (mine && id && e->options.check_ids)
-		rc = keep_id(e, id, &mine->id, err);
+		rc = idlist_keep(&e->ids, id, &mine->id, err);
 	if (rc)
 		return rc;
 	e->items[e->piece_count] = (struct fetch_item){ .ref = where, .tag = e->piece_count, .type = (uint8_t)type };
@@ -149,7 +129,7 @@ static int declare_piece(struct rebuild *r, uint32_t file, uint64_t file_offset,
 		return 0;
 	}
 	struct engine_piece p = {
-		.offset = file_offset, .file = file, .len = len, .skip = skip, .id = ENGINE_NO_ID
+		.offset = file_offset, .file = file, .len = len, .skip = skip, .id = IDLIST_NONE
 	};
 	return add_piece(s, f, &p, type, ref, id, err);
 }

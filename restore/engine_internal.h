@@ -7,6 +7,7 @@
 
 #include "restore/built.h"
 #include "restore/engine.h"
+#include "restore/idlist.h"
 #include "restore/instant/content.h"
 
 enum { ENGINE_FEW_FILES = 256 }; /* up to this many files and folders are fsynced one by one */
@@ -14,9 +15,8 @@ enum { ENGINE_FEW_FILES = 256 }; /* up to this many files and folders are fsynce
 struct engine_piece {
 	uint64_t offset;
 	uint32_t file, len, skip;
-	uint32_t id; /* row of ids, or ENGINE_NO_ID */
+	uint32_t id; /* row of ids */
 };
-#define ENGINE_NO_ID UINT32_MAX
 
 struct engine_made { /* a range its file's transform makes */
 	uint64_t offset;
@@ -55,8 +55,7 @@ struct engine {
 	struct engine_made *made; /* by stretch, while a window is fetched */
 	size_t made_count, made_cap;
 	_Atomic size_t made_next; /* the first nobody has taken */
-	uint8_t (*ids)[32];
-	size_t id_count, id_cap;
+	struct idlist ids;
 	bool is_root;
 	bool sealed; /* nothing more will be declared */
 	bool told;   /* of the first window */

@@ -3,10 +3,12 @@
  * Files whose content comes later: which they are, and making them.
  */
 #include "base/cleanup.h"
+#include "restore/beneath.h"
 #include "restore/engine_internal.h"
 #include "restore/instant/lazy.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #define PAGE 4096u
@@ -75,5 +77,31 @@ int engine_make_lazy(struct engine *e, int *fds, struct im_error *err)
 		f->done = rc == 0;
 	}
 	content_lane_free(l);
+	return rc;
+}
+
+static int sync_at(int root_fd, const char *path, struct im_error *err)
+{
+	auto_close int fd = openat(root_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fsync(fd))
+		return im_fail_errno(err, IM_EIO, errno, "cannot make the folders of incomplete files durable");
+	return 0;
+}
+
+int engine_sync_lazy_names(struct engine *e, struct im_error *err)
+{
+	int rc = 0;
+	for (uint32_t i = 0; i < content_count(e->content) && rc == 0; i++) {
+		const struct writer_file *f = &content_file(e->content, i)->writer;
+		const char *slash = strrchr(f->path, '/');
+		auto_free char *folder = strndup(f->path, slash ? (size_t)(slash - f->path) : 0);
+		auto_close int fd = -1;
+		rc = folder ? beneath_folder(f->root_fd, folder, false, false, &fd, NULL, err) : im_fail(err, IM_ENOMEM, "out of memory");
+		if (rc == 0 && fsync(fd))
+			rc = im_fail_errno(err, IM_EIO, errno, "cannot make the folder of /%s durable", f->path);
+		static const char *const around[] = { "../" LAZY_FOLDER, ".", ".." };
+		for (size_t k = 0; rc == 0 && k < sizeof around / sizeof around[0]; k++)
+			rc = sync_at(f->root_fd, around[k], err);
+	}
 	return rc;
 }

@@ -43,7 +43,7 @@ int engine_make_due(struct engine *e, unsigned worker, uint64_t stretch, struct 
 			continue;
 		const struct engine_made *m = &e->made[i];
 		struct engine_piece p = { .offset = m->offset, .file = m->file, .len = m->len,
-			.id = ENGINE_NO_ID };
+			.id = IDLIST_NONE };
 		int rc = im_interrupt_check(err);
 		if (rc == 0)
 			rc = engine_put(e, worker, &p, NULL, err);

@@ -96,11 +96,11 @@ static int sink(void *context, unsigned worker, const struct fetch_item *items, 
 	bool have_id = false;
 	for (size_t i = 0; i < count; i++) {
 		const struct engine_piece *p = &e->pieces[items[i].tag];
-		if (p->id != ENGINE_NO_ID && !have_id) {
+		if (p->id != IDLIST_NONE && !have_id) {
 			crypto_keyed(id, e->chunk_key, plain, len);
 			have_id = true;
 		}
-		if (p->id != ENGINE_NO_ID && !crypto_equal(id, e->ids[p->id], sizeof id)) {
+		if (p->id != IDLIST_NONE && !crypto_equal(id, e->ids.ids[p->id], sizeof id)) {
 			lose(e, p, "a chunk in the vault is not the one the snapshot names");
 			continue;
 		}
@@ -230,7 +230,7 @@ int engine_window(struct engine *e, struct im_error *err)
 		rc = e->options.dry_run ? count_window(e, err) : fetch_window(e, err);
 	else if (rc == 0 && e->writer) /* what stores wrote while they planned */
 		rc = writer_drain(e->writer, err);
-	e->piece_count = e->id_count = e->made_count = 0;
+	e->piece_count = e->ids.count = e->made_count = 0;
 	e->stats.fetch_us += (uint64_t)(im_monotonic_us() - start);
 	return rc;
 }

@@ -63,6 +63,8 @@ int restore_rethink(struct restore_job *job, size_t pick, bool *ret_again, struc
 int restore_aim(struct restore_job *job, struct im_error *err);
 int restore_check_space(struct restore_job *job, bool planned, struct im_error *err);
 
+/* restore.c: is the service to work before everything is there? */
+bool restore_is_instant(const struct restore_job *job);
 /* restore.c: the plan of each store, and all that is fetched at once. */
 int restore_plan(struct restore_job *job, struct im_error *err);
 int restore_fetch(struct restore_job *job, struct im_error *err);

@@ -17,7 +17,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-static bool is_instant(const struct restore_job *job)
+bool restore_is_instant(const struct restore_job *job)
 {
 	return job->request->mode != RESTORE_ORDINARY && !job->request->dry_run && !job->ordinary;
 }
@@ -76,7 +76,7 @@ static int make_engine(struct restore_job *job, struct im_error *err)
 		.target = q->dry_run ? NULL : job->target,
 		.dry_run = q->dry_run,
 		.check_ids = true,
-		.lazy_bytes = is_instant(job) ? INSTANT_EAGER_BYTES : 0,
+		.lazy_bytes = restore_is_instant(job) ? INSTANT_EAGER_BYTES : 0,
 		.lazy_max = instant_files_max(),
 		.only_lazy = q->resume,
 		.first_window = tell_planned,
@@ -180,7 +180,7 @@ int restore_fetch(struct restore_job *job, struct im_error *err)
 	restore_phase_begin(job, "fetch");
 	rc = engine_fetch(job->engine, err);
 	engine_get_stats(job->engine, &stats);
-	uint64_t bytes = is_instant(job) ? stats.fetch.plain_bytes : stats.planned_bytes;
+	uint64_t bytes = restore_is_instant(job) ? stats.fetch.plain_bytes : stats.planned_bytes;
 	restore_phase_add(job, "fetch", (int64_t)stats.fetch_us, bytes);
 	restore_phase_add(job, "read", (int64_t)stats.fetch.read_us, stats.fetch.read_bytes)
 	    ->of_threads = true;
@@ -420,7 +420,7 @@ static int run(struct restore_job *job, struct im_error *err)
 		return rc;
 	if (q->dry_run)
 		return plan_only(job, err);
-	if (!is_instant(job))
+	if (!restore_is_instant(job))
 		return rebuild(job, err);
 	rc = q->resume ? instant_resume(job, err) : instant_run(job, err);
 	take_figures(job);

@@ -6,6 +6,7 @@
  * then it goes to an unnamed file and its end is quoted if the command fails.
  */
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "restore/internal.h"
@@ -20,7 +21,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { POLL_MAX_MS = 20, TAIL_BYTES = 300 };
@@ -147,7 +147,7 @@ static int wait_for(const struct start_options *o, pid_t pid, int out, int *ret_
 		}
 		if (o->tick)
 			o->tick(o->context);
-		nanosleep(&(struct timespec){ .tv_nsec = pause_ms * 1000000 }, NULL);
+		im_sleep_ms(pause_ms);
 	}
 }
 

@@ -6,12 +6,12 @@
 #include "restore/instant/abort.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "restore/instant/find.h"
+#include "restore/instant/keeper.h"
 #include "restore/instant/fuse.h"
 
-#include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
 struct aborting {
@@ -54,14 +54,10 @@ static int end_processes(const struct found *f, struct im_error *err)
 		if (tries == 500)
 			return im_fail(err, IM_ELOCKED, "another imvault works on %s", f->stage);
 		if (found_table(f, true, &t, &ignored) == 0) {
-			t.head->phase = TABLE_GIVEN_UP;
-			int32_t pids[] = { t.head->keepers[0], t.head->keepers[1], t.head->worker };
-			for (size_t i = 0; i < sizeof pids / sizeof pids[0]; i++)
-				if (pids[i] > 1 && pids[i] != getpid())
-					kill(pids[i], SIGKILL);
+			keeper_end(&t);
 			table_close(&t);
 		}
-		nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+		im_sleep_ms(20);
 	}
 	return 0;
 }

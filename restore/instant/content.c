@@ -6,12 +6,12 @@
 #include "restore/instant/content.h"
 
 #include "base/cleanup.h"
+#include "restore/idlist.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define MADE 0xff /* not an entry type */
-#define NO_ID UINT32_MAX
 
 struct piece {
 	uint64_t offset;
@@ -32,8 +32,7 @@ struct content {
 	uint8_t chunk_key[32];
 	struct planned *files;
 	size_t count, cap;
-	uint8_t (*ids)[32];
-	size_t id_count, id_cap;
+	struct idlist ids;
 	uint64_t stored;
 };
 
@@ -68,7 +67,7 @@ void content_free(struct content *c)
 		free(c->files[i].pieces);
 	crypto_wipe(c->chunk_key, sizeof c->chunk_key);
 	free(c->files);
-	free(c->ids);
+	idlist_free(&c->ids);
 	free(c);
 }
 
@@ -107,31 +106,18 @@ static int add(struct content *c, uint32_t file, const struct piece *p, struct i
 	return 0;
 }
 
-static int keep_id(struct content *c, const uint8_t id[32], uint32_t *ret, struct im_error *err)
-{
-	/* pieces of one chunk mostly follow each other */
-	if (!c->id_count || memcmp(c->ids[c->id_count - 1], id, 32) != 0) {
-		int rc = grow((void **)&c->ids, c->id_count, &c->id_cap, sizeof *c->ids, err);
-		if (rc)
-			return rc;
-		memcpy(c->ids[c->id_count++], id, 32);
-	}
-	*ret = (uint32_t)c->id_count - 1;
-	return 0;
-}
-
 int content_piece(struct content *c, uint32_t file, uint64_t offset, uint32_t len, enum entry_type type, const struct im_ref *ref,
     uint32_t skip, const uint8_t id[32], struct im_error *err)
 {
-	struct piece p = { .offset = offset, .ref = *ref, .len = len, .skip = skip, .id = NO_ID, .type = (uint8_t)type };
-	int rc = id ? keep_id(c, id, &p.id, err) : 0;
+	struct piece p = { .offset = offset, .ref = *ref, .len = len, .skip = skip, .id = IDLIST_NONE, .type = (uint8_t)type };
+	int rc = id ? idlist_keep(&c->ids, id, &p.id, err) : 0;
 	c->stored += ref->stored;
 	return rc ? rc : add(c, file, &p, err);
 }
 
 int content_made(struct content *c, uint32_t file, uint64_t offset, uint32_t len, struct im_error *err)
 {
-	struct piece p = { .offset = offset, .len = len, .id = NO_ID, .type = MADE };
+	struct piece p = { .offset = offset, .len = len, .id = IDLIST_NONE, .type = MADE };
 	return add(c, file, &p, err);
 }
 
@@ -265,11 +251,11 @@ static int sink(void *context, unsigned worker, const struct fetch_item *items, 
 	(void)worker;
 	for (size_t i = 0; i < count; i++) {
 		const struct piece *p = &r->f->pieces[items[i].tag];
-		if (p->id != NO_ID && !have_id) {
+		if (p->id != IDLIST_NONE && !have_id) {
 			crypto_keyed(id, r->c->chunk_key, plain, len);
 			have_id = true;
 		}
-		if (p->id != NO_ID && !crypto_equal(id, r->c->ids[p->id], sizeof id))
+		if (p->id != IDLIST_NONE && !crypto_equal(id, r->c->ids.ids[p->id], sizeof id))
 			return im_fail(err, IM_ECORRUPT, "a chunk in the vault is not the one the snapshot names");
 		int rc = take(r, p, plain + p->skip, err);
 		if (rc)

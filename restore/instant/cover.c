@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/mounts.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -144,26 +145,19 @@ int cover_switch(const struct cover *c, struct im_error *err)
 	return rc ? rc : sync_parent(c->staged, err);
 }
 
-/* Is anything mounted there for any process we can see? */
-static bool is_mounted_anywhere(const char *path)
+static int is_there(void *path, const struct im_mount *m)
 {
-	auto_free char *wanted = im_format(" %s ", path);
+	return strcmp(m->place, path) == 0;
+}
+
+/* Is anything mounted there for any process we can see? */
+static bool is_mounted_anywhere(char *path)
+{
 	auto_closedir DIR *dir = opendir("/proc");
-	for (struct dirent *e; wanted && dir && (e = readdir(dir));) {
-		char name[64], line[4096];
-		bool found = false;
-		if (!isdigit((unsigned char)e->d_name[0]))
-			continue;
-		snprintf(name, sizeof name, "/proc/%.20s/mountinfo", e->d_name);
-		FILE *f = fopen(name, "re");
-		while (f && !found && fgets(line, sizeof line, f))
-			found = strstr(line, wanted) != NULL;
-		if (f)
-			fclose(f);
-		if (found)
-			return true;
-	}
-	return false;
+	bool found = false;
+	for (struct dirent *e; !found && dir && (e = readdir(dir));)
+		found = isdigit((unsigned char)e->d_name[0]) && im_mounts_each((pid_t)atoi(e->d_name), is_there, path);
+	return found;
 }
 
 int cover_end_alias(const struct cover *c, bool *ret_gone, struct im_error *err)

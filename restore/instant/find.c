@@ -7,15 +7,15 @@
 #include "base/arriving.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/mounts.h"
+#include "restore/instant/fuse.h"
 #include "restore/instant/stash.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 void found_clear(struct found_list *l)
@@ -71,56 +71,32 @@ int found_add_path(struct found_list *l, const char *path, struct im_error *err)
 	return rc;
 }
 
-/* mountinfo writes blanks and backslashes as \ooo. */
-static void unescape(char *text)
+struct adding {
+	struct found_list *list;
+	struct im_error *err;
+};
+
+static int add_mount(void *context, const struct im_mount *m)
 {
-	char *to = text;
-	for (const char *p = text; *p; p++) {
-		unsigned value;
-		if (*p == '\\' && sscanf(p + 1, "%3o", &value) == 1 && strlen(p) >= 4) {
-			*to++ = (char)value;
-			p += 3;
-		} else {
-			*to++ = *p;
-		}
+	static const char inside[] = IM_ARRIVING_SUFFIX "/root/";
+	struct adding *a = context;
+	struct im_error why = { 0 };
+	int rc = 0;
+	const char *in_stage = strstr(m->place, inside);
+	if (in_stage) { /* an alias: mounted on its own stage */
+		auto_free char *stage = strndup(m->place, (size_t)(in_stage - m->place) + strlen(IM_ARRIVING_SUFFIX));
+		rc = stage ? add_stage(a->list, stage, &why) : im_fail(&why, IM_ENOMEM, "out of memory");
+	} else if (strstr(m->root, inside) || strcmp(m->type, FUSE_VIEW_TYPE) == 0) {
+		rc = found_add_path(a->list, m->place, &why);
 	}
-	*to = 0;
+	/* another's record may be broken, or changing just now: the others count all the same */
+	return rc == IM_ENOMEM ? im_fail(a->err, rc, "%s", why.text) : 0;
 }
 
 int found_add_mounted(struct found_list *l, struct im_error *err)
 {
-	static const char inside[] = IM_ARRIVING_SUFFIX "/root/";
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	auto_free char *line = NULL;
-	size_t room = 0;
-	int rc = 0;
-	while (rc == 0 && f && getline(&line, &room, f) > 0) {
-		char *save, *field = strtok_r(line, " ", &save), *root = NULL, *place = NULL;
-		for (int n = 1; field && n <= 5; n++, field = strtok_r(NULL, " ", &save)) {
-			root = n == 4 ? field : root;
-			place = n == 5 ? field : place;
-		}
-		bool view = place && save && strstr(save, "- fuse.imvault "); /* see fuse.c */
-		if (!place || (!view && !strstr(root, inside) && !strstr(place, inside)))
-			continue;
-		unescape(place);
-		char *in_stage = strstr(place, inside);
-		if (view) {
-			rc = found_add_path(l, place, err);
-		} else if (in_stage) { /* an alias: mounted on its own stage */
-			in_stage[strlen(IM_ARRIVING_SUFFIX)] = 0;
-			rc = add_stage(l, place, err);
-		} else {
-			rc = found_add_path(l, place, err);
-		}
-		if (rc && rc != IM_ENOMEM) { /* somebody else's, or changing just now: the others count all the same */
-			im_error_clear(err);
-			rc = 0;
-		}
-	}
-	if (f)
-		fclose(f);
-	return rc;
+	struct adding a = { l, err };
+	return im_mounts_each(0, add_mount, &a);
 }
 
 int found_complete(struct found_list *l, struct im_error *err)
@@ -192,11 +168,7 @@ int found_table(const struct found *f, bool writable, struct table *ret, struct 
 	auto_close int stash = -1;
 	auto_free int *fds = NULL;
 	size_t count = 0;
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) { /* all come out, or none */
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
+	stash_raise_limit(); /* all come out, or none */
 	int rc = stash_find((uint64_t)json_integer_value(json_object_get(f->details, "stash")), &stash, err);
 	if (rc == 0)
 		rc = stash_look(stash, &fds, &count, err);

@@ -23,7 +23,7 @@ struct found_list {
 
 /* Adds what is found at path or above it (absolute). Errors: only IM_ENOMEM and records that make no sense. */
 int found_add_path(struct found_list *l, const char *path, struct im_error *err);
-/* Adds what is mounted here now. */
+/* Adds what is mounted here now; records that make no sense are left out. */
 int found_add_mounted(struct found_list *l, struct im_error *err);
 /* Adds the other folders of the same restores. */
 int found_complete(struct found_list *l, struct im_error *err);

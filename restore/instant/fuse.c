@@ -5,6 +5,8 @@
  */
 #include "restore/instant/fuse_internal.h"
 
+#include "base/mounts.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -27,7 +29,6 @@ enum {
 	BACKGROUND_MAX = 512, /* reads ahead and writes of mapped pages under way: those that wait for the vault must not hold up others */
 };
 
-#define TYPE "fuse.imvault"
 
 _Thread_local struct serving *fuse_self;
 
@@ -40,7 +41,7 @@ static int mount_view(const char *target, unsigned long flags, int *ret_fd, stru
 	if (fd < 0)
 		return im_fail_errno(err, IM_EUSAGE, errno, "no FUSE here: cannot open /dev/fuse (modprobe fuse, as root)");
 	snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%u,group_id=%u,allow_other,default_permissions", fd, geteuid(), getegid());
-	if (mount("imvault", target, TYPE, flags, options))
+	if (mount("imvault", target, FUSE_VIEW_TYPE, flags, options))
 		return im_fail_errno(err, IM_EUSAGE, errno, "cannot mount over %s through FUSE", target);
 	*ret_fd = TAKE_FD(fd);
 	return 0;
@@ -248,51 +249,24 @@ void fuse_view_close(struct fuse_view *v)
 
 /* --- what is mounted --- */
 
-/* As /proc writes names: \ooo. */
-static void unescape(char *text)
-{
-	char *to = text;
-	for (const char *from = text; *from; to++) {
-		unsigned c;
-		if (*from == '\\' && sscanf(from + 1, "%3o", &c) == 1 && strlen(from) >= 4) {
-			*to = (char)c;
-			from += 4;
-		} else {
-			*to = *from++;
-		}
-	}
-	*to = 0;
-}
+struct looking {
+	const char *target;
+	bool mounted;
+};
 
-/* A line of /proc/self/mountinfo: is it of target, and of us? See proc(5). */
-static bool parse_mount(char *line, const char *target, bool *ret_ours)
+static int look_at_mount(void *context, const struct im_mount *m)
 {
-	char *rest = strstr(line, " - "), *word = line, *save = NULL;
-	if (!rest)
-		return false;
-	*rest = 0;
-	*ret_ours = strncmp(rest + 3, TYPE " ", sizeof TYPE) == 0;
-	word = strtok_r(line, " ", &save);
-	for (unsigned i = 0; word && i < 4; i++)
-		word = strtok_r(NULL, " ", &save);
-	if (!word)
-		return false;
-	unescape(word);
-	return strcmp(word, target) == 0;
+	struct looking *l = context;
+	if (strcmp(m->place, l->target) == 0)
+		l->mounted = strcmp(m->type, FUSE_VIEW_TYPE) == 0; /* the last one is on top */
+	return 0;
 }
 
 bool fuse_view_is_mounted(const char *target)
 {
-	auto_free char *line = NULL;
-	size_t room = 0;
-	bool ours, mounted = false; /* the last one is on top */
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	while (f && getline(&line, &room, f) > 0)
-		if (parse_mount(line, target, &ours))
-			mounted = ours;
-	if (f)
-		fclose(f);
-	return mounted;
+	struct looking l = { .target = target };
+	im_mounts_each(0, look_at_mount, &l);
+	return l.mounted;
 }
 
 int fuse_view_unmount(const char *target, bool lazily, struct im_error *err)

@@ -17,6 +17,7 @@
 
 #include "restore/instant/hydrate.h"
 
+#define FUSE_VIEW_TYPE "fuse.imvault" /* as /proc/self/mountinfo names it */
 #define FUSE_VIEW_FIRST_LANE 20u /* all views of a process share as many of hydrate_lane_new's numbers from here on */
 #define FUSE_VIEW_LANES 16u
 

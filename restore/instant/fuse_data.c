@@ -63,7 +63,7 @@ static int changed(struct fuse_view *v, uint32_t file, bool shorter)
 static int resize_open(struct fuse_view *v, struct node *n, int fd, uint64_t size)
 {
 	uint32_t file = node_lazy(v, n);
-	if (file == NO_FILE)
+	if (file == ACCESS_NO_FILE)
 		return ftruncate(fd, (off_t)size) ? errno : 0;
 	int e = change(v, file, true);
 	if (e)
@@ -107,7 +107,7 @@ static void read_job(struct job *j)
 static void write_job(struct fuse_view *v, struct job *j)
 {
 	uint32_t file = node_lazy(v, j->node);
-	int e = file == NO_FILE ? 0 : change(v, file, false);
+	int e = file == ACCESS_NO_FILE ? 0 : change(v, file, false);
 	size_t done = 0;
 	if (e) {
 		fuse_reply_err(j->req, e);
@@ -120,7 +120,7 @@ static void write_job(struct fuse_view *v, struct job *j)
 		else if (n == 0 || errno != EINTR)
 			e = n ? errno : EIO;
 	}
-	if (file != NO_FILE)
+	if (file != ACCESS_NO_FILE)
 		changed(v, file, false);
 	if (e && (!done || j->writeback)) /* nobody would write the rest of mapped pages */
 		fuse_reply_err(j->req, e);
@@ -131,20 +131,20 @@ static void write_job(struct fuse_view *v, struct job *j)
 static void allocate_job(struct fuse_view *v, struct job *j)
 {
 	uint32_t file = node_lazy(v, j->node);
-	int e = file == NO_FILE ? 0 : change(v, file, false);
+	int e = file == ACCESS_NO_FILE ? 0 : change(v, file, false);
 	if (e) {
 		fuse_reply_err(j->req, e);
 		return;
 	}
 	/* A hole would be filled again after a crash, and so would be space that is only reserved. Whoever punches holes can do without. */
-	bool ours = file != NO_FILE && j->offset < v->table->files[file].limit;
+	bool ours = file != ACCESS_NO_FILE && j->offset < v->table->files[file].limit;
 	if (ours && j->mode & ~FALLOC_FL_KEEP_SIZE)
 		e = EOPNOTSUPP;
 	else if (ours && fdatasync(j->fd))
 		e = errno;
 	if (!e && fallocate(j->fd, j->mode, (off_t)j->at, (off_t)j->size))
 		e = errno;
-	if (file != NO_FILE)
+	if (file != ACCESS_NO_FILE)
 		changed(v, file, false);
 	fuse_reply_err(j->req, e);
 }
@@ -159,11 +159,11 @@ static int set_times(struct fuse_view *v, const struct job *j, const char *path)
 	const struct timespec times[2] = { time_of(j, FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW, j->attr.st_atim),
 		time_of(j, FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW, j->attr.st_mtim) };
 	uint32_t file = node_lazy(v, j->node);
-	int e = file == NO_FILE ? 0 : change(v, file, false); /* its time is its own from now on */
+	int e = file == ACCESS_NO_FILE ? 0 : change(v, file, false); /* its time is its own from now on */
 	if (e)
 		return e;
 	e = utimensat(AT_FDCWD, path, times, 0) ? errno : 0;
-	if (file != NO_FILE)
+	if (file != ACCESS_NO_FILE)
 		changed(v, file, false);
 	return e;
 }
@@ -292,7 +292,7 @@ static void do_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, s
 {
 	struct fuse_view *v = view_of(req);
 	struct stat st;
-	bool lazy = node_lazy(v, node_at(v, ino)) != NO_FILE && (whence == SEEK_DATA || whence == SEEK_HOLE);
+	bool lazy = node_lazy(v, node_at(v, ino)) != ACCESS_NO_FILE && (whence == SEEK_DATA || whence == SEEK_HOLE);
 	off_t at = lazy ? -1 : lseek((int)fi->fh, offset, whence);
 	int e = at < 0 && !lazy ? errno : 0;
 	if (lazy && fstat((int)fi->fh, &st))

@@ -12,13 +12,13 @@
 #define FUSE_USE_VERSION 34
 
 #include "base/cleanup.h"
+#include "restore/instant/access.h"
 #include "restore/instant/fuse.h"
 
 #include <fuse_lowlevel.h>
 #include <pthread.h>
 #include <semaphore.h>
 
-#define NO_FILE UINT32_MAX
 #define FUSE_PAGE 4096u
 #define FUSE_BUFFER_BYTES (1u << 20) /* the most that one request reads or writes */
 #define FUSE_ENTRY_SECONDS 3600.0    /* names, and attributes of ordinary files: only the kernel changes them, through us */
@@ -35,7 +35,7 @@ struct node {
 	unsigned holds, opens;
 	int fd;             /* O_PATH; -1: found by handle */
 	struct file_handle *handle;
-	uint32_t file;      /* number in the table, or NO_FILE */
+	uint32_t file;      /* number in the table, or ACCESS_NO_FILE */
 	bool hashed;
 };
 
@@ -53,8 +53,7 @@ struct nodes {
 	size_t bucket_count, count;
 	size_t pinned, pinned_max; /* nodes that keep a descriptor */
 	bool handles;              /* files can be found by handle here */
-	uint32_t *by_inode;        /* open addressing: lazy files of the table */
-	size_t inode_slots;
+	struct access_index lazy_files;
 };
 
 /* --- content --- */
@@ -138,7 +137,7 @@ int node_of_open(struct fuse_view *v, int fd, struct fuse_entry_param *ret);
 void node_forget(struct fuse_view *v, fuse_ino_t number, uint64_t count);
 /* fd: any of the node. */
 int node_stat(const struct fuse_view *v, const struct node *n, int fd, struct stat *ret, double *ret_seconds);
-/* Its number in the table while it is not an ordinary file; else NO_FILE. */
+/* Its number in the table while it is not an ordinary file; else ACCESS_NO_FILE. */
 uint32_t node_lazy(const struct fuse_view *v, const struct node *n);
 
 /* --- fuse_names.c, fuse_data.c: their operations --- */

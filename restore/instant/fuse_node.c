@@ -19,44 +19,9 @@ enum { FIRST_BUCKETS = 1024 };
 
 /* --- files of the table --- */
 
-static size_t inode_slot(const struct nodes *ns, uint64_t device, uint64_t ino)
-{
-	return (size_t)(((ino ^ device << 40) * 0x9e3779b97f4a7c15u) >> 20) & (ns->inode_slots - 1);
-}
-
-static int index_inodes(struct fuse_view *v, struct im_error *err)
-{
-	struct nodes *ns = &v->nodes;
-	uint32_t count = v->table->head->file_count;
-	ns->inode_slots = 64;
-	while (ns->inode_slots < 2 * (size_t)count)
-		ns->inode_slots *= 2;
-	ns->by_inode = malloc(ns->inode_slots * sizeof *ns->by_inode);
-	if (!ns->by_inode)
-		return im_fail(err, IM_ENOMEM, "out of memory");
-	memset(ns->by_inode, 0xff, ns->inode_slots * sizeof *ns->by_inode);
-	for (uint32_t i = 0; i < count; i++) {
-		if (!v->table->files[i].ino)
-			continue; /* complete since before a crash */
-		size_t at = inode_slot(ns, v->table->files[i].device, v->table->files[i].ino);
-		while (ns->by_inode[at] != NO_FILE)
-			at = (at + 1) & (ns->inode_slots - 1);
-		ns->by_inode[at] = i;
-	}
-	return 0;
-}
-
-static uint32_t find_file(const struct nodes *ns, const struct table *t, const struct stat *st)
-{
-	for (size_t at = inode_slot(ns, st->st_dev, st->st_ino); ns->by_inode[at] != NO_FILE; at = (at + 1) & (ns->inode_slots - 1))
-		if (t->files[ns->by_inode[at]].ino == st->st_ino && t->files[ns->by_inode[at]].device == st->st_dev)
-			return ns->by_inode[at];
-	return NO_FILE;
-}
-
 uint32_t node_lazy(const struct fuse_view *v, const struct node *n)
 {
-	return n->file != NO_FILE && v->table->files[n->file].state != FILE_ORDINARY ? n->file : NO_FILE;
+	return n->file != ACCESS_NO_FILE && v->table->files[n->file].state != FILE_ORDINARY ? n->file : ACCESS_NO_FILE;
 }
 
 /* --- handles --- */
@@ -178,7 +143,7 @@ static struct node *add_node(struct fuse_view *v, const struct stat *st, int fd)
 		close(fd);
 		return NULL;
 	}
-	*n = (struct node){ .dev = st->st_dev, .ino = st->st_ino, .fd = fd, .file = find_file(ns, v->table, st) };
+	*n = (struct node){ .dev = st->st_dev, .ino = st->st_ino, .fd = fd, .file = access_find(&ns->lazy_files, v->table, st) };
 	if (ns->pinned >= ns->pinned_max && ns->handles && st->st_dev == ns->root.dev)
 		n->handle = make_handle(fd);
 	if (n->handle) {
@@ -287,7 +252,7 @@ static bool has_second_name(const struct fuse_view *v, uint32_t file)
 static double dress(const struct fuse_view *v, const struct node *n, struct stat *st)
 {
 	uint32_t file = node_lazy(v, n);
-	if (file == NO_FILE)
+	if (file == ACCESS_NO_FILE)
 		return FUSE_ENTRY_SECONDS;
 	if (st->st_nlink && has_second_name(v, file))
 		st->st_nlink--;
@@ -368,7 +333,7 @@ int nodes_begin(struct fuse_view *v, struct im_error *err)
 	struct stat st;
 	pthread_mutex_init(&ns->mutex, NULL);
 	ns->root.fd = v->root_fd;
-	ns->root.file = NO_FILE;
+	ns->root.file = ACCESS_NO_FILE;
 	if (fstat(v->root_fd, &st) || getrlimit(RLIMIT_NOFILE, &limit))
 		return im_fail_errno(err, IM_EIO, errno, "cannot look at the folder to be shown");
 	ns->root.dev = st.st_dev;
@@ -382,7 +347,7 @@ int nodes_begin(struct fuse_view *v, struct im_error *err)
 	ns->buckets = calloc(ns->bucket_count, sizeof *ns->buckets);
 	if (!ns->buckets)
 		return im_fail(err, IM_ENOMEM, "out of memory");
-	return index_inodes(v, err);
+	return access_index_new(v->table, &v->nodes.lazy_files, err);
 }
 
 void nodes_end(struct fuse_view *v)
@@ -394,6 +359,6 @@ void nodes_end(struct fuse_view *v)
 			free_node(ns, n);
 		}
 	free(ns->buckets);
-	free(ns->by_inode);
+	access_index_clear(&ns->lazy_files);
 	pthread_mutex_destroy(&ns->mutex);
 }

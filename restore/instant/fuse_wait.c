@@ -11,11 +11,6 @@
 #include <errno.h>
 #include <string.h>
 
-enum {
-	AHEAD_BLOCKS = 16,     /* after an access that goes on from the one before */
-	AHEAD_GAP_BLOCKS = 4,  /* … not further than this */
-};
-
 /* --- lanes: all views of the process share them, since their numbers are few --- */
 
 static struct {
@@ -68,28 +63,6 @@ static uint64_t end_of(const struct fuse_view *v, uint32_t file, const struct jo
 	return j->end < limit ? j->end : limit;
 }
 
-static bool is_there(const struct fuse_view *v, uint32_t file, uint64_t offset, uint64_t end)
-{
-	for (uint64_t b = offset / TABLE_BLOCK_BYTES; b * TABLE_BLOCK_BYTES < end; b++)
-		if ((*table_block(v->table, file, (uint32_t)b) & BLOCK_STATE) != BLOCK_DONE)
-			return false;
-	return true;
-}
-
-/* For the next start of the service. */
-static void trace(const struct fuse_view *v, uint32_t file, uint64_t offset, uint64_t end)
-{
-	struct table_head *head = v->table->head;
-	for (uint64_t b = offset / TABLE_BLOCK_BYTES; !head->service_us && b * TABLE_BLOCK_BYTES < end; b++) {
-		uint8_t old = atomic_fetch_or(table_block(v->table, file, (uint32_t)b), BLOCK_TOUCHED);
-		if (old & BLOCK_TOUCHED || head->trace_count >= TABLE_TRACE_MAX)
-			continue;
-		uint32_t at = atomic_fetch_add(&head->trace_count, 1);
-		if (at < TABLE_TRACE_MAX)
-			head->trace[at] = (struct table_touch){ file, (uint32_t)b };
-	}
-}
-
 /* --- the queue --- */
 
 static void free_job(struct job *j)
@@ -120,44 +93,22 @@ static void enqueue(struct fuse_view *v, const struct job *j)
 	pthread_mutex_unlock(&v->mutex);
 }
 
-static void account(struct fuse_view *v, int64_t since_us)
-{
-	struct table_head *head = v->table->head;
-	uint64_t took = (uint64_t)(im_monotonic_us() - since_us), longest = head->longest_us;
-	atomic_fetch_add(&head->events, 1);
-	atomic_fetch_add(&head->waited_us, took);
-	while (took > longest && !atomic_compare_exchange_weak(&head->longest_us, &longest, took))
-		;
-}
-
 void wait_for(fuse_req_t req, struct job *j)
 {
 	struct fuse_view *v = view_of(req);
 	uint32_t file = node_lazy(v, j->node);
 	j->req = req;
 	j->since_us = im_monotonic_us();
-	uint64_t end = file == NO_FILE ? 0 : end_of(v, file, j);
+	uint64_t end = file == ACCESS_NO_FILE ? 0 : end_of(v, file, j);
 	if (end > j->offset)
-		trace(v, file, j->offset, end);
-	if (end > j->offset && !is_there(v, file, j->offset, end)) {
+		access_trace(v->table, file, j->offset, end);
+	if (end > j->offset && !access_is_there(v->table, file, j->offset, end)) {
 		enqueue(v, j);
 		return;
 	}
 	data_run(v, j);
-	if (file != NO_FILE)
-		account(v, j->since_us);
-}
-
-/* What comes next when an access goes on from the one before it, gaps included. */
-static void look_ahead(struct fuse_view *v, struct hydrate_lane *l, uint32_t file, uint64_t offset, uint64_t end)
-{
-	uint32_t first = (uint32_t)(offset / TABLE_BLOCK_BYTES), next = (uint32_t)((end + TABLE_BLOCK_BYTES - 1) / TABLE_BLOCK_BYTES);
-	uint32_t before = atomic_exchange(&v->lazy[file].last_block, next);
-	uint64_t limit = v->table->files[file].limit, from = (uint64_t)next * TABLE_BLOCK_BYTES, len = (uint64_t)AHEAD_BLOCKS * TABLE_BLOCK_BYTES;
-	struct im_error ignored = { 0 };
-	if (!before || first + 1 < before || first > before + AHEAD_GAP_BLOCKS || from >= limit)
-		return;
-	hydrate_range(v->hydrator, l, file, from, limit - from < len ? limit - from : len, HYDRATE_AHEAD, &ignored);
+	if (file != ACCESS_NO_FILE)
+		access_count(v->table, j->since_us);
 }
 
 static void bring(struct fuse_view *v, struct job *j)
@@ -175,11 +126,11 @@ static void bring(struct fuse_view *v, struct job *j)
 		fuse_reply_err(j->req, data_errno(rc));
 	else
 		data_run(v, j);
-	account(v, j->since_us);
+	access_count(v->table, j->since_us);
 	atomic_fetch_add(&v->table->head->demand_bytes, end > offset ? end - offset : 0);
 	atomic_fetch_sub(&v->table->head->waiting, 1);
 	if (rc == 0 && end > offset)
-		look_ahead(v, lane, file, offset, end);
+		access_look_ahead(v->hydrator, lane, v->table, file, offset, end, &v->lazy[file].last_block);
 	if (lane)
 		give_lane_back(lane);
 }

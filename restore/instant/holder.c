@@ -2,6 +2,7 @@
 #include "restore/instant/holder.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/notify.h"
 #include "restore/instant/stash.h"
@@ -10,7 +11,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 bool holder_is_handed_over(const char *command)
 {
@@ -71,7 +71,7 @@ void holder_store(int stash)
 	im_notify_fd("FDSTORE=1\nFDNAME=imvault-instant", stash);
 	/* the manager reads it when it gets to it */
 	for (int i = 0; getenv("NOTIFY_SOCKET") && i < 20 && !holder_find(stash); i++)
-		nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+		im_sleep_ms(5);
 }
 
 static bool is_below(const char *folder, size_t len, int dir_fd, const char *name)

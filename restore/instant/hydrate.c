@@ -105,11 +105,6 @@ void hydrate_lane_free(struct hydrate_lane *l)
 	free(l);
 }
 
-static void pause_ms(unsigned ms)
-{
-	nanosleep(&(struct timespec){ .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 }, NULL);
-}
-
 /* --- states --- */
 
 static uint8_t state_of(const struct hydrator *h, uint32_t file, uint32_t block)
@@ -152,8 +147,10 @@ static int look_at_size(struct hydrator *h, uint32_t file, struct im_error *err)
 	if ((uint64_t)st.st_size >= f->limit || f->state == FILE_ORDINARY)
 		return 0;
 	int rc = lazy_lower_limit(h->options.fds[file], (uint64_t)st.st_size, err);
-	if (rc)
+	if (rc) { /* the kernel tells of a failed sync once: see hydrate_finish */
+		f->unsafe = 1;
 		return rc;
+	}
 	f->limit = (uint64_t)st.st_size;
 	uint32_t gone = 0;
 	for (uint32_t b = (uint32_t)((f->limit + TABLE_BLOCK_BYTES - 1) / TABLE_BLOCK_BYTES); b < f->blocks; b++)
@@ -206,10 +203,10 @@ static int read_content(struct hydrator *h, struct hydrate_lane *l, uint32_t fil
 			if (++tries == TRIES)
 				return im_fail(err, IM_ECORRUPT, "%s", why.text);
 			if (rc != IM_ECORRUPT)
-				pause_ms(AWAY_PAUSE_MS);
+				im_sleep_ms(AWAY_PAUSE_MS);
 		} else {
 			note_away(h, why.text);
-			pause_ms(AWAY_PAUSE_MS);
+			im_sleep_ms(AWAY_PAUSE_MS);
 		}
 	}
 }
@@ -398,12 +395,7 @@ static void prove(struct hydrator *h, uint32_t file)
 static void set_time(struct hydrator *h, uint32_t file)
 {
 	const struct built_file *built = content_file(h->options.content, file);
-	int64_t s = built->mtime_ns / 1000000000, ns = built->mtime_ns % 1000000000;
-	if (ns < 0) {
-		ns += 1000000000;
-		s--;
-	}
-	struct timespec t = { .tv_sec = s, .tv_nsec = ns };
+	struct timespec t = im_timespec(built->mtime_ns);
 	futimens(h->options.fds[file], (struct timespec[2]){ t, t }); /* a wish */
 }
 

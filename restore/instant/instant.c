@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,16 +25,6 @@ static int decline(struct instant *in, struct im_error *err, const char *why)
 }
 
 /* --- before --- */
-
-static void raise_limit(struct instant *in)
-{
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit))
-		return;
-	in->files_before = limit.rlim_cur;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
 
 uint32_t instant_files_max(void)
 {
@@ -209,6 +200,8 @@ static void undo(struct instant *in)
 		struct arrangement *a = &in->wholes[--in->arranged];
 		if (fuse_view_unmount(a->cover.target, false, &why) || cover_unmount(&a->cover, &why) || arrange_undo(a, &why))
 			restore_warn(in->job, "%s could not be put back as it was: %s", a->cover.target, why.text);
+		else
+			record_remove(a->stage);
 	}
 }
 
@@ -231,7 +224,9 @@ static int make_durable(struct instant *in, struct im_error *err)
 {
 	bool done = false;
 	int rc = is_disk_behind() ? engine_sync_few(in->job->engine, &done, err) : 0;
-	return rc || done ? rc : target_sync(in->job->target, err);
+	if (rc == 0 && done)
+		return engine_sync_lazy_names(in->job->engine, err);
+	return rc ? rc : target_sync(in->job->target, err);
 }
 
 static int build(struct instant *in, struct im_error *err)
@@ -281,7 +276,7 @@ static int build(struct instant *in, struct im_error *err)
 void instant_begin(struct instant *in, struct restore_job *job)
 {
 	*in = (struct instant){ .job = job, .table = { .fd = -1 }, .group = -1, .stash = -1, .alive = { -1, -1 }, .child = -1 };
-	raise_limit(in);
+	in->files_before = stash_raise_limit();
 }
 
 void instant_clear(struct instant *in)

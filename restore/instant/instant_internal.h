@@ -12,8 +12,6 @@
 #include "restore/instant/stash.h"
 #include "restore/instant/trace.h"
 
-#include <sys/resource.h>
-
 struct instant {
 	struct restore_job *job;
 	enum table_kind kind;
@@ -37,7 +35,7 @@ struct instant {
 	int64_t shown_us;       /* when progress was last told, and the demand then */
 	uint64_t shown_demand;
 	bool serving;           /* from here on nothing is undone */
-	rlim_t files_before;    /* the soft limit we came with */
+	uint64_t files_before;    /* the soft limit we came with */
 };
 
 /* instant.c */

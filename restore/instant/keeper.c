@@ -17,7 +17,6 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { PAUSE_MAX_MS = 1000, RELEASE_EVERY_MS = 100 };
@@ -26,11 +25,6 @@ static bool is_over(const struct keeper_options *o)
 {
 	uint32_t phase = table_phase(o->table);
 	return phase == TABLE_SWITCHED || phase == TABLE_GIVEN_UP;
-}
-
-static void pause_ms(unsigned ms)
-{
-	nanosleep(&(struct timespec){ .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 }, NULL);
 }
 
 /* The kernel shall take anything else first when memory is short. */
@@ -109,7 +103,7 @@ static void finish(const struct keeper_options *o)
 		if (rc == 0)
 			break;
 		table_trouble(o->table, "%s", why.text);
-		pause_ms(PAUSE_MAX_MS);
+		im_sleep_ms(PAUSE_MAX_MS);
 	}
 	o->table->head->switched_us = im_monotonic_us();
 	o->table->head->phase = TABLE_SWITCHED;
@@ -135,7 +129,7 @@ static void be_second(const struct keeper_options *o, pid_t first_pid)
 			return;
 		wait_ms = im_monotonic_ms() - begun > PAUSE_MAX_MS ? 1 : wait_ms * 2 < PAUSE_MAX_MS ? wait_ms * 2 : PAUSE_MAX_MS;
 		if (table_phase(o->table) == TABLE_HYDRATING)
-			pause_ms(wait_ms);
+			im_sleep_ms(wait_ms);
 	}
 }
 
@@ -157,7 +151,7 @@ static void be_first(const struct keeper_options *o)
 		}
 		o->table->head->keepers[1] = second;
 		if (second < 0)
-			pause_ms(PAUSE_MAX_MS);
+			im_sleep_ms(PAUSE_MAX_MS);
 		/* a service that the second started in the end may have become ours, too */
 		while ((waitpid(-1, NULL, 0) >= 0 || errno == EINTR) && !is_over(o))
 			;
@@ -177,4 +171,14 @@ int keeper_start(const struct keeper_options *o, pid_t *ret_pid, struct im_error
 	}
 	*ret_pid = pid;
 	return 0;
+}
+
+void keeper_end(struct table *t)
+{
+	struct table_head *h = t->head;
+	h->phase = TABLE_GIVEN_UP; /* first: whoever takes over in between ends by himself */
+	int32_t pids[] = { h->keepers[0], h->keepers[1], h->worker };
+	for (size_t i = 0; i < sizeof pids / sizeof pids[0]; i++)
+		if (pids[i] > 1 && pids[i] != getpid())
+			kill(pids[i], SIGKILL);
 }

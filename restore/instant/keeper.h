@@ -19,10 +19,12 @@ struct keeper_options {
 	/* NULL, or: every file is ordinary, but the worker cannot end before the service lets go; called every now and then. */
 	void (*release)(void *context);
 	void *context;
-	int alive_fd; /* of a pipe: open as long as one of them lives */
 };
 
 /* To be called while this process has one thread. Returns in the caller only; *ret_pid is its child, to be waited for. */
 int keeper_start(const struct keeper_options *options, pid_t *ret_pid, struct im_error *err);
+
+/* Ends those of a restore (nobody uses its folders any more): they are dead soon. Any process. */
+void keeper_end(struct table *t);
 
 #endif

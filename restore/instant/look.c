@@ -18,6 +18,8 @@ static void look_at_table(const struct table *t, struct instant_look *l)
 	l->total_bytes = h->total_bytes;
 	l->bad_bytes = h->bad_blocks * TABLE_BLOCK_BYTES;
 	l->files_left = h->files_left;
+	l->unsafe_files = table_unsafe_files(t);
+	l->trouble = h->trouble_count ? h->trouble : NULL;
 	l->waiting = h->waiting;
 	l->ready_ms = since(h, h->ready_us);
 	l->service_ms = since(h, h->service_us);

@@ -32,6 +32,13 @@ int record_write(const char *stage, enum record_phase phase, const json_t *detai
 	return rc || phase != RECORD_SWITCHED ? rc : im_fsync_dir(stage, err);
 }
 
+void record_remove(const char *stage)
+{
+	auto_free char *path = im_path_join(stage, IM_ARRIVING_RECORD);
+	if (path)
+		unlink(path);
+}
+
 static int read_one(const char *stage, const char *name, enum record_phase *ret_phase, json_t **ret_details, struct im_error *err)
 {
 	auto_free char *path = im_path_join(stage, name);

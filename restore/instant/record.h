@@ -19,6 +19,8 @@ enum record_phase {
 
 /* Durable, replacing the one before. */
 int record_write(const char *stage, enum record_phase phase, const json_t *details, struct im_error *err);
+/* For a stage from which nothing was served, when all is put back: it is an ordinary leftover then. */
+void record_remove(const char *stage);
 /* *ret_details: owned by the caller. IM_ENOTFOUND: there is none. */
 int record_read(const char *stage, enum record_phase *ret_phase, json_t **ret_details, struct im_error *err);
 

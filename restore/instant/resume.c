@@ -2,11 +2,12 @@
 /*
  * Going on with an instant restore that was cut off. Either a process of the service still holds the
  * event group: then everything is as it was, and what waits is answered. Or nobody does (the machine
- * was restarted): then the files' own holes say what is missing, and what the service wrote before
- * stays. The plan is made anew from the vault and must be the same as then.
+ * was restarted): then what the files hold says what is missing (lazy.h), and what the service wrote
+ * before stays. The plan is made anew from the vault and must be the same as then.
  */
 #include "restore/instant/instant_internal.h"
 
+#include "base/beneath.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/interrupt.h"
@@ -22,6 +23,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { LOOK_EVERY = 25 }; /* waits */
 
 /* --- which restore --- */
 
@@ -84,23 +87,23 @@ int instant_take_record(struct restore_request *request, json_t **ret_keep, cons
 	return rc;
 }
 
-static int wait_for_others(const struct restore_request *q, const struct table *t, struct im_error *err)
+static int wait_for_others(const struct restore_request *q, const struct found *f, const struct table *t, struct im_error *err)
 {
 	const struct restore_events *ev = q->events;
-	for (;;) {
-		switch (table_phase(t)) {
-		case TABLE_SWITCHED: return 0;
-		case TABLE_GIVEN_UP: return im_fail(err, IM_EFAIL, "the restore was ended by imvault restore --abort");
-		default: break;
-		}
-		if (table_is_stuck(t))
-			return im_fail(err, IM_ECORRUPT, "%" PRIu64 " KiB are still damaged in the vault: reading them is an error, never wrong bytes",
-			    t->head->bad_blocks * TABLE_BLOCK_BYTES / 1024);
+	for (unsigned n = 1;; n++) {
+		uint32_t phase = table_phase(t);
+		int rc = table_check(t, err);
+		if (rc || phase == TABLE_SWITCHED)
+			return rc;
+		if (phase == TABLE_GIVEN_UP)
+			return im_fail(err, IM_EFAIL, "the restore was ended by imvault restore --abort");
+		if (n % LOOK_EVERY == 0 && !found_is_at_work(f) && table_phase(t) != TABLE_SWITCHED)
+			return im_fail(err, IM_EFAIL, "all of imvault's processes that worked on it have ended: run imvault restore --resume again");
 		if (im_interrupt_signal())
 			return im_fail(err, IM_EINTERRUPTED, "interrupted; the restore goes on in the background (imvault status shows it)");
 		if (ev && ev->progress)
 			ev->progress(ev->context, t->head->filled_bytes, t->head->total_bytes);
-		nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+		im_sleep_ms(20);
 	}
 }
 
@@ -118,7 +121,7 @@ int instant_join(const struct restore_request *request, struct restore_result *r
 		if (worker > 1)
 			kill(worker, SIGKILL);
 		ret->mode = "joined";
-		rc = wait_for_others(request, &t, err);
+		rc = wait_for_others(request, &l.items[0], &t, err);
 		if (rc == 0)
 			ret->data_complete_ms = (t.head->switched_us - t.head->begin_us) / 1000;
 		table_close(&t);
@@ -258,8 +261,8 @@ static int match_files(struct instant *in, struct scan *s, struct im_error *err)
 			continue;
 		if (found->size != f->writer.size_bytes)
 			return im_fail(err, IM_ECORRUPT, "/%s had another size when its restore began", found->path);
-		in->fds[i] = dup(found->fd);
-		matched += in->fds[i] >= 0;
+		in->fds[i] = TAKE_FD(found->fd);
+		matched++;
 	}
 	if (matched != s->count)
 		return im_fail(err, IM_ECORRUPT, "files are incomplete that the snapshot does not have; imvault restore --abort, then restore again");
@@ -282,11 +285,22 @@ static void note_limit(struct instant *in, uint32_t file, uint64_t limit)
 	f->state = in->fds[file] < 0 ? FILE_ORDINARY : FILE_LAZY;
 }
 
+/* A file without its second name was complete and durable; of what was done last to it, a crash may have kept only a part. */
+static int forget_complete(const struct built_file *f, struct im_error *err)
+{
+	auto_close int fd = im_beneath_open(f->writer.root_fd, f->writer.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+	struct stat st;
+	return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? lazy_unmark(fd, err) : 0;
+}
+
 static int take_from_disk(struct instant *in, struct scan *s, struct im_error *err)
 {
 	int rc = match_files(in, s, err);
 	if (rc == 0)
 		rc = instant_make_table(in, err);
+	for (uint32_t i = 0; rc == 0 && i < in->file_count; i++)
+		if (in->fds[i] < 0)
+			rc = forget_complete(content_file(engine_content(in->job->engine), i), err);
 	for (uint32_t i = 0; rc == 0 && i < in->file_count; i++) {
 		const struct scanned key = { .path = (char *)content_file(engine_content(in->job->engine), i)->writer.path };
 		const struct scanned *found = in->fds[i] < 0 ? NULL : bsearch(&key, s->files, s->count, sizeof key, by_path);

@@ -120,7 +120,7 @@ static int wait_for_views(struct instant *in, struct im_error *err)
 		}
 		if (in->table.head->trouble_count != troubles || tries == VIEW_TRIES)
 			return im_fail(err, IM_EUSAGE, "%s cannot be shown through FUSE: %s", target, in->table.head->trouble);
-		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+		im_sleep_ms(10);
 	}
 	return 0;
 }
@@ -128,12 +128,7 @@ static int wait_for_views(struct instant *in, struct im_error *err)
 /* Nothing was served yet. */
 static void end_keepers(struct instant *in)
 {
-	struct table_head *h = in->table.head;
-	h->phase = TABLE_GIVEN_UP;
-	int32_t pids[] = { h->keepers[0], h->keepers[1], h->worker };
-	for (size_t i = 0; i < sizeof pids / sizeof pids[0]; i++)
-		if (pids[i] > 1)
-			kill(pids[i], SIGKILL);
+	keeper_end(&in->table);
 	waitpid(in->child, NULL, 0);
 	in->child = -1;
 	in->serving = false;
@@ -163,7 +158,7 @@ int instant_serve(struct instant *in, struct im_error *err)
 		.storage = job->request->vault->storage, .identity = in->identity.data, .identity_len = in->identity.len, .fds = in->fds, .group = in->group, .resumed = in->resumed }, .order = in->order, .hot = in->hot, .hot_count = in->hot_count };
 	if (pipe2(in->alive, O_CLOEXEC))
 		return im_fail_errno(err, IM_EFAIL, errno, "cannot make a pipe");
-	in->keeper = (struct keeper_options){ .table = &in->table, .worker = &in->worker, .finish = finish, .release = in->kind == TABLE_VIEW ? let_go : NULL, .context = in, .alive_fd = in->alive[1] };
+	in->keeper = (struct keeper_options){ .table = &in->table, .worker = &in->worker, .finish = finish, .release = in->kind == TABLE_VIEW ? let_go : NULL, .context = in };
 	int rc = instant_write_records(in, RECORD_SERVING, err);
 	if (in->kind == TABLE_VIEW && rc == 0)
 		rc = make_views(in, err);
@@ -244,12 +239,9 @@ static int wait_until_complete(struct instant *in, struct im_error *err)
 		}
 		if (table_phase(&in->table) == TABLE_GIVEN_UP)
 			return im_fail(err, IM_EFAIL, "the restore was ended by imvault restore --abort");
-		if (table_is_stuck(&in->table) && !h->bad_blocks)
-			return im_fail(err, IM_EIO, "everything is back, but the disk did not take all of it: %s. Restore again, to another disk", h->trouble);
-		if (table_is_stuck(&in->table))
-			return im_fail(err, IM_ECORRUPT,
-			    "everything is back but %" PRIu64 " KiB that are damaged in the vault: reading them is an error, never wrong bytes. The service stays as it is until the vault is repaired (then: imvault restore --resume) or given up (imvault restore --abort)",
-			    h->bad_blocks * TABLE_BLOCK_BYTES / 1024);
+		int stuck = table_check(&in->table, err);
+		if (stuck)
+			return stuck;
 		if (im_interrupt_signal())
 			return im_fail(err, IM_EINTERRUPTED, "interrupted; the restore goes on in the background (imvault status shows it)");
 	}

@@ -17,6 +17,8 @@
 
 #define STASH_MAX (200u * 200u)
 
+/* As many descriptors as this process may have; returns how many it could have before. */
+uint64_t stash_raise_limit(void);
 /* Copies of all fds go in; *ret_fd is the socket. */
 int stash_make(const int *fds, size_t count, int *ret_fd, struct im_error *err);
 /* Copies of all that are in it, in their order: malloc'ed, each to be closed. */

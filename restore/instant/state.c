@@ -111,7 +111,6 @@ int instant_make_table(struct instant *in, struct im_error *err)
 	h->begin_us = in->job->start_us;
 	h->begin_wall_ms = in->job->start_wall_ms;
 	h->rto_ms = in->job->result->rto_ms;
-	h->front = getpid();
 	return 0;
 }
 

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +18,7 @@
 #include <unistd.h>
 
 #define MAGIC 0x74736e49746c7661u /* "avltInst" */
-#define VERSION 2
+#define VERSION 3
 #define FILES_MAX (16u << 20)
 
 static uint64_t blocks_of(uint64_t size)
@@ -163,17 +164,35 @@ void table_take_over(struct table *t)
 	t->head->waiting = 0;
 }
 
+uint32_t table_unsafe_files(const struct table *t)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < t->head->file_count; i++)
+		n += t->files[i].unsafe;
+	return n;
+}
+
 bool table_is_stuck(const struct table *t)
 {
-	uint64_t left = 0;
-	for (uint32_t i = 0; i < t->head->file_count; i++)
-		if (t->files[i].unsafe)
-			return true;
-	if (!t->head->bad_blocks)
-		return false;
-	for (uint32_t i = 0; i < t->head->file_count; i++)
+	uint64_t left = 0, bad = t->head->bad_blocks;
+	if (table_unsafe_files(t))
+		return true;
+	for (uint32_t i = 0; bad && i < t->head->file_count; i++)
 		left += t->files[i].left;
-	return left == t->head->bad_blocks;
+	return bad && left == bad;
+}
+
+int table_check(const struct table *t, struct im_error *err)
+{
+	if (!table_is_stuck(t))
+		return 0;
+	if (table_unsafe_files(t))
+		return im_fail(err, IM_EIO,
+		    "the disk did not take all of it, and what it holds of %u files is not known: reading them is an error. Give it up (imvault restore --abort) and restore to another disk: %s",
+		    table_unsafe_files(t), t->head->trouble);
+	return im_fail(err, IM_ECORRUPT,
+	    "everything is back but %" PRIu64 " KiB that are damaged in the vault: reading them is an error, never wrong bytes. The service stays as it is until the vault is repaired (then: imvault restore --resume) or given up (imvault restore --abort)",
+	    t->head->bad_blocks * TABLE_BLOCK_BYTES / 1024);
 }
 
 void table_trouble(struct table *t, const char *format, ...)

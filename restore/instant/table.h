@@ -78,9 +78,9 @@ struct table_head {
 	int64_t begin_us;              /* monotonic */
 	uint32_t kind;                 /* enum table_kind */
 	_Atomic uint32_t phase;        /* enum table_phase */
-	_Atomic int32_t keepers[2], worker, front; /* process ids; front: the command itself */
+	_Atomic int32_t keepers[2], worker; /* process ids */
 	_Atomic uint32_t worker_starts, keeper_starts;
-	_Atomic uint64_t filled_bytes, demand_bytes, events, waited_us, longest_us, bad_blocks;
+	_Atomic uint64_t filled_bytes, demand_bytes, events, longest_us, bad_blocks;
 	_Atomic uint32_t files_left, waiting;
 	_Atomic uint32_t awaits_service; /* files stay watched until it is ready, so that what it touches is known */
 	_Atomic int64_t ready_us, service_us, hydrated_us, switched_us; /* monotonic; 0: not yet */
@@ -119,6 +119,9 @@ static inline _Atomic uint8_t *table_block(const struct table *t, uint32_t file,
 void table_take_over(struct table *t);
 /* Will it never be complete by itself: all is there that can be had, but something is damaged in the vault, or not safe on the disk? */
 bool table_is_stuck(const struct table *t);
+/* … then says so: IM_ECORRUPT or IM_EIO; 0: it is not. */
+int table_check(const struct table *t, struct im_error *err);
+uint32_t table_unsafe_files(const struct table *t);
 /* Something an operator should know. */
 void table_trouble(struct table *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -11,6 +11,7 @@
 #include "restore/instant/worker.h"
 
 #include "base/clock.h"
+#include "restore/instant/access.h"
 #include "restore/instant/fuse.h"
 
 #include <errno.h>
@@ -30,8 +31,6 @@ enum {
 	READERS = 2,
 	ANSWERERS = 8,
 	BACKGROUND = 3,
-	AHEAD_BLOCKS = 16,       /* after an access that goes on from the one before */
-	AHEAD_GAP_BLOCKS = 4,    /* … not further than this */
 	BACKGROUND_BYTES = 4 << 20,
 	GIVE_WAY_US = 10000,     /* after a demand */
 	GIVE_WAY_MAX_MS = 50,
@@ -41,8 +40,6 @@ enum {
 	SYNC_MANY = 8,
 	BACKGROUND_SMALL_BYTES = 1 << 20, /* while somebody waits now and then */
 };
-
-#define NO_FILE UINT32_MAX
 
 struct worker {
 	const struct worker_options *o;
@@ -54,11 +51,9 @@ struct worker {
 	unsigned free_slots[TABLE_SLOTS], free_count;
 	unsigned queue[TABLE_SLOTS], queue_first, queue_count;
 	int64_t since_us[TABLE_SLOTS]; /* when it was read */
-	uint32_t *by_inode;        /* open addressing: file numbers */
-	size_t inode_slots;
+	struct access_index index;
 	_Atomic uint32_t *last_block; /* by file: of the last demand */
 	_Atomic size_t next_hot;
-	_Atomic uint64_t next_place; /* order index << 32 | run */
 	_Atomic unsigned demands;
 	_Atomic int64_t last_demand_us;
 	pthread_mutex_t place_mutex;
@@ -72,63 +67,7 @@ struct thread {
 	unsigned number;
 };
 
-/* --- which file --- */
-
-static size_t hash_inode(const struct worker *w, uint64_t device, uint64_t ino)
-{
-	return (size_t)(((ino ^ device << 40) * 0x9e3779b97f4a7c15u) >> 20) & (w->inode_slots - 1);
-}
-
-static int index_inodes(struct worker *w, struct im_error *err)
-{
-	uint32_t count = w->table->head->file_count;
-	w->inode_slots = 64;
-	while (w->inode_slots < 2 * (size_t)count)
-		w->inode_slots *= 2;
-	w->by_inode = malloc(w->inode_slots * sizeof *w->by_inode);
-	w->last_block = calloc(count ? count : 1, sizeof *w->last_block);
-	if (!w->by_inode || !w->last_block)
-		return im_fail(err, IM_ENOMEM, "out of memory");
-	memset(w->by_inode, 0xff, w->inode_slots * sizeof *w->by_inode);
-	for (uint32_t i = 0; i < count; i++) {
-		if (!w->table->files[i].ino)
-			continue; /* complete since before a crash */
-		size_t at = hash_inode(w, w->table->files[i].device, w->table->files[i].ino);
-		while (w->by_inode[at] != NO_FILE)
-			at = (at + 1) & (w->inode_slots - 1);
-		w->by_inode[at] = i;
-	}
-	return 0;
-}
-
-static uint32_t find_file(const struct worker *w, int fd)
-{
-	struct stat st;
-	if (fstat(fd, &st))
-		return NO_FILE;
-	for (size_t at = hash_inode(w, st.st_dev, st.st_ino); w->by_inode[at] != NO_FILE; at = (at + 1) & (w->inode_slots - 1))
-		if (w->table->files[w->by_inode[at]].ino == st.st_ino && w->table->files[w->by_inode[at]].device == st.st_dev)
-			return w->by_inode[at];
-	return NO_FILE;
-}
-
 /* --- answering --- */
-
-static void touch_blocks(struct worker *w, uint32_t file, uint64_t offset, uint64_t end)
-{
-	struct table_head *head = w->table->head;
-	bool trace = !head->service_us;
-	if (!trace)
-		return;
-	for (uint64_t b = offset / TABLE_BLOCK_BYTES; b * TABLE_BLOCK_BYTES < end; b++) {
-		uint8_t old = atomic_fetch_or(table_block(w->table, file, (uint32_t)b), BLOCK_TOUCHED);
-		if (old & BLOCK_TOUCHED || head->trace_count >= TABLE_TRACE_MAX)
-			continue;
-		uint32_t at = atomic_fetch_add(&head->trace_count, 1);
-		if (at < TABLE_TRACE_MAX)
-			head->trace[at] = (struct table_touch){ file, (uint32_t)b };
-	}
-}
 
 /* The part of the event's range that is ours to bring. */
 static void clamp(const struct fan_event *e, uint64_t limit, uint64_t *ret_offset, uint64_t *ret_end)
@@ -136,14 +75,6 @@ static void clamp(const struct fan_event *e, uint64_t limit, uint64_t *ret_offse
 	uint64_t end = e->count && e->count < UINT64_MAX - e->offset ? e->offset + e->count : limit;
 	*ret_offset = e->offset;
 	*ret_end = end < limit ? end : limit;
-}
-
-static bool all_there(const struct worker *w, uint32_t file, uint64_t offset, uint64_t end)
-{
-	for (uint64_t b = offset / TABLE_BLOCK_BYTES; b * TABLE_BLOCK_BYTES < end; b++)
-		if ((*table_block(w->table, file, (uint32_t)b) & BLOCK_STATE) != BLOCK_DONE)
-			return false;
-	return true;
 }
 
 static int errno_of(int code)
@@ -175,24 +106,7 @@ static void answer(struct worker *w, unsigned slot, const struct fan_event *e, i
 	clear_slot(&head->slots[slot]);
 	close(e->fd);
 	let_slot_go(w, slot);
-	uint64_t took = (uint64_t)(im_monotonic_us() - since_us), longest = head->longest_us;
-	atomic_fetch_add(&head->events, 1);
-	atomic_fetch_add(&head->waited_us, took);
-	while (took > longest && !atomic_compare_exchange_weak(&head->longest_us, &longest, took))
-		;
-}
-
-/* What comes next when an access goes on from the one before it, gaps included. */
-static void look_ahead(struct thread *t, uint32_t file, uint64_t offset, uint64_t end, uint64_t limit)
-{
-	struct worker *w = t->w;
-	uint32_t first = (uint32_t)(offset / TABLE_BLOCK_BYTES), next = (uint32_t)((end + TABLE_BLOCK_BYTES - 1) / TABLE_BLOCK_BYTES);
-	uint32_t before = atomic_exchange(&w->last_block[file], next);
-	struct im_error ignored = { 0 };
-	uint64_t from = (uint64_t)next * TABLE_BLOCK_BYTES, len = (uint64_t)AHEAD_BLOCKS * TABLE_BLOCK_BYTES;
-	if (!before || first + 1 < before || first > before + AHEAD_GAP_BLOCKS || from >= limit)
-		return;
-	hydrate_range(w->h, t->lane, file, from, limit - from < len ? limit - from : len, HYDRATE_AHEAD, &ignored);
+	access_count(w->table, since_us);
 }
 
 static void serve(struct thread *t, unsigned slot, uint32_t file, const struct fan_event *e, uint64_t limit, int64_t since_us)
@@ -211,7 +125,7 @@ static void serve(struct thread *t, unsigned slot, uint32_t file, const struct f
 	answer(w, slot, e, rc, since_us);
 	atomic_fetch_sub(&w->table->head->waiting, 1);
 	if (rc == 0 && end > offset)
-		look_ahead(t, file, offset, end, limit);
+		access_look_ahead(w->h, t->lane, w->table, file, offset, end, &w->last_block[file]);
 }
 
 static void *run_answerer(void *context)
@@ -255,10 +169,11 @@ static bool is_empty_access(const struct worker *w, const struct fan_event *e)
 static void sort_event(struct worker *w, unsigned slot, const struct fan_event *e)
 {
 	int64_t now_us = im_monotonic_us();
-	uint32_t file = find_file(w, e->fd);
+	struct stat st;
+	uint32_t file = fstat(e->fd, &st) ? ACCESS_NO_FILE : access_find(&w->index, w->table, &st);
 	struct im_error why = { 0 };
 	uint64_t limit, offset, end;
-	if (file == NO_FILE || e->pid == getpid()) {
+	if (file == ACCESS_NO_FILE || e->pid == getpid()) {
 		answer(w, slot, e, 0, now_us);
 		return;
 	}
@@ -277,8 +192,8 @@ static void sort_event(struct worker *w, unsigned slot, const struct fan_event *
 	clamp(e, limit, &offset, &end);
 	if (is_empty_access(w, e))
 		end = offset;
-	touch_blocks(w, file, offset, end);
-	if (all_there(w, file, offset, end))
+	access_trace(w->table, file, offset, end);
+	if (access_is_there(w->table, file, offset, end))
 		answer(w, slot, e, 0, now_us);
 	else
 		enqueue(w, slot);
@@ -371,7 +286,7 @@ static void give_way(struct worker *w)
 	for (int64_t until_us = im_monotonic_us() + GIVE_WAY_MAX_MS * 1000; im_monotonic_us() < until_us;) {
 		if (!is_busy(w))
 			return;
-		nanosleep(&(struct timespec){ .tv_nsec = 500000 }, NULL);
+		im_sleep_ms(1);
 	}
 }
 
@@ -400,7 +315,7 @@ static bool next_place(struct worker *w, uint64_t max_bytes, uint32_t *ret_file,
 /* Once more from the beginning, for what failed. */
 static void begin_again(struct worker *w)
 {
-	nanosleep(&(struct timespec){ .tv_nsec = 500000000 }, NULL);
+	im_sleep_ms(500);
 	pthread_mutex_lock(&w->place_mutex);
 	if (w->place_file >= w->table->head->file_count)
 		w->place_file = w->place_offset = 0;
@@ -435,7 +350,7 @@ static void *run_background(void *context)
 		uint64_t offset, len;
 		struct im_error why = { 0 };
 		if (t->number % BACKGROUND && w->table->head->awaits_service) { /* the service's start needs the processors, too */
-			nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+			im_sleep_ms(5);
 			continue;
 		}
 		if (t->number % BACKGROUND)
@@ -446,7 +361,7 @@ static void *run_background(void *context)
 		}
 		if (hydrate_range(w->h, t->lane, file, offset, len, HYDRATE_AHEAD, &why)) {
 			table_trouble(w->table, "%s", why.text);
-			nanosleep(&(struct timespec){ .tv_nsec = 200000000 }, NULL);
+			im_sleep_ms(200);
 		} else {
 			sync_file_range(w->o->hydrate.fds[file], (off_t)offset, (off_t)len, SYNC_FILE_RANGE_WRITE); /* no burst at the end */
 		}
@@ -576,9 +491,11 @@ int worker_run(const struct worker_options *options, struct im_error *err)
 	struct hydrate_lane *lane;
 	bool *synced = calloc(options->hydrate.table->head->file_count + 1, sizeof *synced);
 	pthread_t *views = calloc(options->view_count + 1, sizeof *views);
-	if (!w || !synced || !views)
+	_Atomic uint32_t *last_block = calloc(options->hydrate.table->head->file_count + 1, sizeof *last_block);
+	if (!w || !synced || !views || !last_block)
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	w->o = options;
+	w->last_block = last_block;
 	w->table = options->hydrate.table;
 	w->group = options->hydrate.group;
 	pthread_mutex_init(&w->mutex, NULL);
@@ -588,7 +505,7 @@ int worker_run(const struct worker_options *options, struct im_error *err)
 	table_take_over(w->table);
 	int rc = hydrate_new(&options->hydrate, &w->h, err);
 	if (rc == 0)
-		rc = index_inodes(w, err);
+		rc = access_index_new(w->table, &w->index, err);
 	if (rc == 0)
 		rc = hydrate_lane_new(0, &lane, err);
 	if (rc)

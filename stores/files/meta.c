@@ -69,12 +69,6 @@ int64_t files_meta_ns(const struct timespec *t, bool *ret_exact)
 	return *ret_exact ? ns : t->tv_sec < 0 ? INT64_MIN : INT64_MAX;
 }
 
-struct timespec files_meta_time(int64_t ns)
-{
-	int64_t seconds = ns / 1000000000 - (ns % 1000000000 < 0);
-	return (struct timespec){ .tv_sec = seconds, .tv_nsec = ns - seconds * 1000000000 };
-}
-
 static void put_extra(struct im_buf *b, const char *name, const void *value, size_t len)
 {
 	im_buf_put_u32(b, (uint32_t)strlen(name));

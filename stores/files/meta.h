@@ -24,7 +24,6 @@ void files_meta_lookup_free(struct archive *lookup);
 void files_meta_of(struct files_meta *ret, struct archive_entry *e, struct archive *lookup);
 /* Saturating: a time beyond what 64 bits of nanoseconds hold is cut; *ret_exact says whether it was not. */
 int64_t files_meta_ns(const struct timespec *t, bool *ret_exact);
-struct timespec files_meta_time(int64_t ns);
 
 /* Appends the extras; 0 bytes if there are none. */
 void files_meta_extras(struct im_buf *ret, struct archive_entry *e, struct archive *lookup);

@@ -6,6 +6,7 @@
 #include "stores/files/plan.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "stores/files/files_store.h"
 #include "stores/files/follow_lay.h"
 #include "stores/files/tree.h"
@@ -113,7 +114,7 @@ static int plan_file(struct planner *p, const struct files_chunk *chunks, const 
 	struct files_laid laid = { .size_bytes = m->size_bytes, .keep_bytes = m->size_bytes };
 	bool is_laid = line != FILES_NO_LINE && files_lay_file(p->lay, line, true, m->size_bytes, &laid);
 	if (laid.has_mtime)
-		item->meta.mtime = files_meta_time(laid.mtime_ns);
+		item->meta.mtime = im_timespec(laid.mtime_ns);
 	struct rebuild_file file = { .path = path,
 		.size_bytes = laid.size_bytes,
 		.mode = item->meta.mode & 07777,

@@ -204,11 +204,6 @@ static int attach_wal_files(struct pin *p, int64_t timeout_ms, struct im_error *
 	return 0;
 }
 
-static void pause_ms(long ms)
-{
-	nanosleep(&(struct timespec){ ms / 1000, ms % 1000 * 1000000 }, NULL);
-}
-
 /* Read on its own and before the head: a restart of the WAL changes the head first, so that a count
  * read before an unchanged head belongs to it. */
 static uint32_t backfilled_now(const struct pin *p)
@@ -242,7 +237,7 @@ static int pin_commit(struct pin *p, int64_t timeout_ms, struct im_error *err)
 			return im_fail(err, IM_EFAIL, "%s is written so fast that no commit could be pinned within %lld ms; raise timeout=",
 			    p->files.path, (long long)timeout_ms);
 		if (attempt >= 20)
-			pause_ms(1);
+			im_sleep_ms(1);
 	}
 }
 
@@ -382,7 +377,7 @@ static bool still_protected(struct pin *p)
 	for (int i = 0; i < 100 && !pin_files_shm(&p->files, &now); i++) {
 		if (i == 99)
 			return false;
-		pause_ms(1);
+		im_sleep_ms(1);
 	}
 	if (!same_file(p->files.wal, p->files.wal_path) || !same_file(p->files.shm, p->files.shm_path))
 		return false;
