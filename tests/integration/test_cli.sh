@@ -6,35 +6,16 @@
 #   $IMVAULT   the program
 set -uo pipefail
 export LC_ALL=C.UTF-8
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
 imvault=$(realpath -e "${IMVAULT:-build/cli/imvault}")
 work=$(mktemp -d "${TMPDIR:-/tmp}/imvault-test-cli.XXXXXX")
 trap 'chmod -R u+rwx "$work" 2>/dev/null; rm -rf "$work"' EXIT
 export HOME=$work/home
 unset XDG_STATE_HOME
 cd "$work" || exit 1
-failed=0
-count=0
 
-# is EXPECTED ACTUAL WHAT
-is() {
-	count=$((count + 1))
-	[ "$1" = "$2" ] && return
-	failed=$((failed + 1))
-	echo "FAILED: $3: expected \"$1\", got \"$2\""
-	[ ! -s out ] || sed 's/^/  out: /' out | head -20
-	[ ! -s err ] || sed 's/^/  err: /' err | head -20
-}
-# run CODE ARGUMENTS...: no terminal; output in out and err.
-run() {
-	local expected=$1 code=0
-	shift
-	"$imvault" "$@" </dev/null >out 2>err || code=$?
-	is "$expected" "$code" "exit of imvault $*"
-}
-says() { is yes "$(grep -qF -- "$1" out err && echo yes || echo no)" "the words \"$1\""; }
 silent() { is "" "$(cat out err)" "silence"; }
-# json PYTHON-EXPRESSION over j, from out
-json() { /usr/bin/python3 -c "import json,sys; j=json.load(open('out')); print($1)" 2>&1; }
 node() { run "$1" -c node.conf "${@:2}"; }
 
 # Help fits a screen of 24 lines of 80 and teaches with an example.

@@ -3,6 +3,8 @@
 # A snapshot taken while the clock ran ahead has no place in the log; then the clock is right again. What is written
 # afterwards must not be taken for older than that snapshot.
 set -euo pipefail
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
 top=$(mktemp -d "${TMPDIR:-/tmp}/imvault-test-clock.XXXXXX")
 mkdir "$top/data"
 db=$top/data/a.sqlite
@@ -15,11 +17,8 @@ fail() {
 }
 set_clock 0
 sqlite3 "$db" "PRAGMA journal_mode = wal; CREATE TABLE t (a); INSERT INTO t VALUES (0)" >/dev/null
-# The server: it keeps the database open.
-/usr/bin/python3 -c 'import signal, sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute("SELECT * FROM t").fetchall(); signal.pause()' "$db" &
-server=$!
+keep_open "$db"
 trap 'kill $server; rm -rf "$top"' EXIT
-sleep 0.5
 imvault init --vault "$top/vault" --restore-key "$top/restore.key" --node-key "$top/node.key" --node im-01 >/dev/null 2>&1 </dev/null
 cat >"$top/conf" <<END
 [node]

@@ -6,12 +6,13 @@
 #   $IMVAULT   the program
 set -uo pipefail
 export LC_ALL=C.UTF-8
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
 imvault=$(realpath -e "${IMVAULT:-build/cli/imvault}")
 work=$(mktemp -d "${TMPDIR:-/tmp}/imvault-test-follow.XXXXXX")
 export work HOME=$work/home
 unset XDG_STATE_HOME NOTIFY_SOCKET WATCHDOG_USEC WATCHDOG_PID
 cd "$work" || exit 1
-failed=0
 follower='' server='' manager=''
 clean_up() {
 	local pid
@@ -23,40 +24,7 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# is EXPECTED ACTUAL WHAT
-is() {
-	[ "$1" = "$2" ] && return
-	failed=$((failed + 1))
-	echo "FAILED: $3: expected \"$1\", got \"$2\""
-	for f in out err log; do
-		[ ! -s $f ] || sed "s/^/  $f: /" $f | head -20
-	done
-}
-# run CODE ARGUMENTS...: output in out and err.
-run() {
-	local expected=$1 code=0
-	shift
-	"$imvault" "$@" </dev/null >out 2>err || code=$?
-	is "$expected" "$code" "exit of imvault $*"
-}
-says() { is yes "$(grep -qF -- "$1" out err log 2>/dev/null && echo yes || echo no)" "the words \"$1\""; }
-json() { /usr/bin/python3 -c "import json; j=json.load(open('out')); print($1)" 2>&1; }
-# Waits up to 20 s for a command to succeed.
-until_ok() {
-	for _ in {1..200}; do
-		"$@" >/dev/null 2>&1 && return
-		sleep 0.1
-	done
-	is done waiting "$*"
-}
-row() {
-	/usr/bin/python3 -c 'import os, sqlite3, sys
-c = sqlite3.connect(os.environ["work"] + "/chat.sqlite", timeout=20)
-c.execute("PRAGMA journal_mode = wal")
-c.execute("CREATE TABLE IF NOT EXISTS t (a)")
-c.execute("INSERT INTO t VALUES (?)", (sys.argv[1],))
-c.commit()' "$1"
-}
+row() { add_row "$work/chat.sqlite" "$1"; }
 notified() { grep -qF -- "$1" manager; }
 green() { "$imvault" -c conf --quiet status; }
 start() {
@@ -73,9 +41,7 @@ stop() {
 }
 
 row 0
-# The server: it keeps the database open.
-/usr/bin/python3 -c 'import os, signal, sqlite3; c = sqlite3.connect(os.environ["work"] + "/chat.sqlite"); c.execute("SELECT * FROM t").fetchall(); signal.pause()' &
-server=$!
+keep_open "$work/chat.sqlite"
 # The service manager: writes down what it is told.
 /usr/bin/python3 -c 'import os, socket
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

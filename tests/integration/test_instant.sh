@@ -7,6 +7,8 @@
 #   $IMVAULT, $IMVAULT_MAKE_STORE, $IMVAULT_SLOW_FOLDER
 set -uo pipefail
 export LC_ALL=C.UTF-8
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
 imvault=$(realpath -e "${IMVAULT:-build/cli/imvault}")
 make_store=$(realpath -e "${IMVAULT_MAKE_STORE:-build/tests/tools/imvault-make-store}")
 slow_folder=${IMVAULT_SLOW_FOLDER:-build/tests/tools/imvault-slow-folder}
@@ -17,7 +19,6 @@ unset XDG_STATE_HOME NOTIFY_SOCKET
 export TSAN_OPTIONS=${TSAN_OPTIONS:-}:die_after_fork=0 # the worker is a copy of a process that had threads
 slow_folder=$(realpath "$slow_folder")
 cd "$work" || exit 1
-failed=0
 slow='' manager=''
 clean_up() {
 	local place
@@ -34,31 +35,6 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# is EXPECTED ACTUAL WHAT
-is() {
-	[ "$1" = "$2" ] && return
-	failed=$((failed + 1))
-	echo "FAILED: $3: expected \"$1\", got \"$2\""
-	for f in out err; do
-		[ ! -s $f ] || sed "s/^/  $f: /" $f | head -20
-	done
-}
-# run CODE ARGUMENTS...: output in out and err.
-run() {
-	local expected=$1 code=0
-	shift
-	"$imvault" "$@" </dev/null >out 2>err || code=$?
-	is "$expected" "$code" "exit of imvault $*"
-}
-says() { is yes "$(grep -qF -- "$1" out err && echo yes || echo no)" "the words \"$1\""; }
-json() { /usr/bin/python3 -c "import json; j=json.load(open('out')); print($1)" 2>&1; }
-until_ok() {
-	for _ in {1..300}; do
-		"$@" >/dev/null 2>&1 && return
-		sleep 0.1
-	done
-	is done waiting "$*"
-}
 same() { is yes "$(cmp -s "$1" "$2" && echo yes || echo no)" "$1 and $2 are the same"; }
 restore() { run "$1" restore --vault "$vault" --key restore.key "${@:2}"; }
 works_in() { [ "$(readlink "/proc/$1/cwd")" = "$2" ]; }

@@ -3,25 +3,14 @@
 # A node key that is rotated in the middle of an epoch: what the old one signed of the log stays restorable, and the
 # new one goes on in the same epoch.
 set -euo pipefail
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
 top=$(mktemp -d /tmp/imvault-log-key-XXXXXX)
 mkdir "$top/data"
-export db=$top/data/a.sqlite
-row() {
-	/usr/bin/python3 - "$1" <<'END'
-import os, sqlite3, sys
-c = sqlite3.connect(os.environ["db"])
-c.execute("PRAGMA journal_mode = wal")
-c.execute("CREATE TABLE IF NOT EXISTS t (a)")
-c.execute("INSERT INTO t VALUES (?)", (sys.argv[1],))
-c.commit()
-END
-}
-row 0
-# The server: it keeps the database open.
-/usr/bin/python3 -c 'import os, signal, sqlite3; c = sqlite3.connect(os.environ["db"]); c.execute("SELECT * FROM t").fetchall(); signal.pause()' &
-server=$!
+db=$top/data/a.sqlite
+add_row "$db" 0
+keep_open "$db"
 trap 'kill $server; rm -rf "$top"' EXIT
-sleep 0.5
 "$IMVAULT" init --vault "$top/vault" --restore-key "$top/restore.key" --node-key "$top/old.key" --node im-01 >/dev/null 2>&1 </dev/null
 cat >"$top/conf" <<END
 [node]
@@ -40,7 +29,7 @@ fail() {
 	exit 1
 }
 for i in 1 2 3; do
-	row "$i"
+	add_row "$db" "$i"
 	follow || fail "follow ended with $?"
 done
 key=(--vault "$top/vault" --key "$top/restore.key")
@@ -48,7 +37,7 @@ old=$("$IMVAULT" key list "${key[@]}" --json | /usr/bin/python3 -c 'import json,
 "$IMVAULT" key rotate "$old" "${key[@]}" --out "$top/new.key" >/dev/null
 sed -i 's/old\.key/new.key/' "$top/conf"
 for i in 4 5; do
-	row "$i"
+	add_row "$db" "$i"
 	follow || fail "follow with the new key ended with $?"
 done
 [ "$(find "$top/vault/logs" -mindepth 3 -maxdepth 3 | wc -l)" = 1 ] || fail "the new key began another epoch"
