@@ -29,14 +29,14 @@
 #define HOLD_MAX_MS 86400000
 #define SPOOL_MIN_BYTES (UINT64_C(1) << 20)
 
-enum section { SECTION_NONE, SECTION_NODE, SECTION_VAULT, SECTION_STORE, SECTION_RETENTION, SECTION_FOLLOW };
+enum section { SECTION_NONE, SECTION_NODE, SECTION_VAULT, SECTION_STORE, SECTION_RETENTION, SECTION_FOLLOW, SECTION_DRILL, SECTION_SCHEDULE, SECTION_ALERT };
 
 struct parser {
 	struct im_config *config;
 	const char *source, *rest; /* rest: text not read yet */
 	int line;
 	enum section section;
-	bool seen_node, seen_vault, seen_retention, seen_follow, has_rto, has_level;
+	bool seen_node, seen_vault, seen_retention, seen_follow, seen_drill, seen_schedule, seen_alert, has_rto, has_level;
 	struct im_error *err;
 	int rc;
 };
@@ -138,7 +138,13 @@ static int begin_section(struct parser *p, const char *line)
 		return begin_single(p, SECTION_RETENTION, &p->seen_retention, name);
 	if (strcmp(name, "follow") == 0)
 		return begin_single(p, SECTION_FOLLOW, &p->seen_follow, name);
-	return wrong(p, "unknown section [%s]; there are [node], [vault], [store NAME], [follow] and [retention]", name);
+	if (strcmp(name, "drill") == 0)
+		return begin_single(p, SECTION_DRILL, &p->seen_drill, name);
+	if (strcmp(name, "schedule") == 0)
+		return begin_single(p, SECTION_SCHEDULE, &p->seen_schedule, name);
+	if (strcmp(name, "alert") == 0)
+		return begin_single(p, SECTION_ALERT, &p->seen_alert, name);
+	return wrong(p, "unknown section [%s]; there are [node], [vault], [store NAME], [follow], [retention], [drill], [schedule] and [alert]", name);
 }
 
 /* fgets for inih. Returns NULL at the end and at the first mistake. */
@@ -354,6 +360,57 @@ static int follow_key(struct parser *p, const char *key, const char *value)
 	return wrong(p, "unknown key %s in [follow]; there are flush, heartbeat, spool_limit, hold", key);
 }
 
+static int drill_key(struct parser *p, const char *key, const char *value)
+{
+	struct im_config *c = p->config;
+	if (strcmp(key, "scratch") == 0)
+		return set_path(p, &c->drill_scratch, key, value);
+	if (strcmp(key, "drill_exec") == 0)
+		return set_text(p, &c->drill_exec, key, value);
+	if (strcmp(key, "at") == 0) {
+		if (strcmp(value, "latest") != 0 && strcmp(value, "random") != 0)
+			return wrong(p, "at = %s is unknown; there are latest and random", value);
+		return set_text(p, &c->drill_at, key, value);
+	}
+	if (strcmp(key, "cpus") == 0)
+		return set_number(p, &c->drill_cpus, key, value, 1, 1024);
+	if (strcmp(key, "space") == 0)
+		return set_size(p, &c->drill_space_bytes, key, value, 1);
+	return wrong(p, "unknown key %s in [drill]; there are scratch, drill_exec, at, cpus, space", key);
+}
+
+static int schedule_key(struct parser *p, const char *key, const char *value)
+{
+	struct im_config *c = p->config;
+	if (strcmp(key, "backup") == 0)
+		return set_duration(p, &c->backup_every_ms, key, value);
+	if (strcmp(key, "verify") == 0)
+		return set_duration(p, &c->verify_every_ms, key, value);
+	if (strcmp(key, "drill") == 0)
+		return set_duration(p, &c->drill_every_ms, key, value);
+	return wrong(p, "unknown key %s in [schedule]; there are backup, verify, drill", key);
+}
+
+static int alert_key(struct parser *p, const char *key, const char *value)
+{
+	struct im_config *c = p->config;
+	if (strcmp(key, "command") == 0)
+		return set_text(p, &c->alert_command, key, value);
+	if (strcmp(key, "webhook") == 0)
+		return set_text(p, &c->alert_webhook, key, value);
+	if (strcmp(key, "mail") == 0)
+		return set_text(p, &c->alert_mail, key, value);
+	if (strcmp(key, "smtp") == 0)
+		return set_text(p, &c->alert_smtp, key, value);
+	if (strcmp(key, "from") == 0)
+		return set_text(p, &c->alert_from, key, value);
+	if (strcmp(key, "credentials") == 0)
+		return set_path(p, &c->alert_credentials, key, value);
+	if (strcmp(key, "repeat") == 0)
+		return set_duration(p, &c->alert_repeat_ms, key, value);
+	return wrong(p, "unknown key %s in [alert]; there are command, webhook, mail, smtp, from, credentials, repeat", key);
+}
+
 static int on_key(void *context, const char *section, const char *key, const char *value)
 {
 	(void)section; /* inih cuts it to 49 bytes; p->section is whole */
@@ -374,6 +431,12 @@ static int on_key(void *context, const char *section, const char *key, const cha
 		retention_key(p, key, value);
 	else if (p->section == SECTION_FOLLOW)
 		follow_key(p, key, value);
+	else if (p->section == SECTION_DRILL)
+		drill_key(p, key, value);
+	else if (p->section == SECTION_SCHEDULE)
+		schedule_key(p, key, value);
+	else if (p->section == SECTION_ALERT)
+		alert_key(p, key, value);
 	else
 		wrong(p, "%s stands before the first section", key);
 	return p->rc == 0;
@@ -406,6 +469,10 @@ static int complete(struct parser *p)
 	}
 	if (!c->tier && !(c->tier = strdup("im")))
 		return no_memory(p);
+	if (!c->drill_scratch && !(c->drill_scratch = strdup("/var/tmp")))
+		return no_memory(p);
+	if (!c->drill_at && !(c->drill_at = strdup("latest")))
+		return no_memory(p);
 	if (!p->has_rto)
 		c->rto_ms = im_tier_rto_ms(c->tier);
 	if (!p->has_level)
@@ -421,6 +488,7 @@ int im_config_parse(const char *text, const char *source, struct im_config **ret
 		return im_fail(err, IM_ENOMEM, "out of memory reading %s", source);
 	}
 	c->follow_flush_ms = IM_FOLLOW_FLUSH_MS;
+	c->alert_repeat_ms = IM_ALERT_REPEAT_MS;
 	c->follow_heartbeat_ms = IM_FOLLOW_HEARTBEAT_MS;
 	c->follow_hold_ms = IM_FOLLOW_HOLD_MS;
 	c->follow_spool_limit_bytes = IM_FOLLOW_SPOOL_LIMIT_BYTES;
@@ -481,6 +549,15 @@ void im_config_free(struct im_config *c)
 	free(c->vault_url);
 	free(c->vault_key);
 	free(c->dedupe);
+	free(c->drill_scratch);
+	free(c->drill_exec);
+	free(c->drill_at);
+	free(c->alert_command);
+	free(c->alert_webhook);
+	free(c->alert_mail);
+	free(c->alert_smtp);
+	free(c->alert_from);
+	free(c->alert_credentials);
 	free(c);
 }
 

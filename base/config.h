@@ -17,6 +17,7 @@
 #define IM_FOLLOW_HEARTBEAT_MS 60000
 #define IM_FOLLOW_HOLD_MS 60000
 #define IM_FOLLOW_SPOOL_LIMIT_BYTES UINT64_C(1000000000)
+#define IM_ALERT_REPEAT_MS 14400000
 
 struct im_config_pair {
 	char *key, *value;
@@ -37,6 +38,12 @@ struct im_config {
 	int compression_level;
 	int64_t follow_flush_ms, follow_heartbeat_ms, follow_hold_ms; /* hold 0: the source is never held for a successor */
 	uint64_t follow_spool_limit_bytes;
+	char *drill_scratch, *drill_exec, *drill_at; /* scratch: /var/tmp, at: "latest" unless set; exec may be NULL */
+	int drill_cpus;             /* 0: all there are */
+	uint64_t drill_space_bytes; /* at most so much scratch; 0: what is free */
+	int64_t backup_every_ms, verify_every_ms, drill_every_ms; /* [schedule]: how often each is meant to run; 0: nobody said */
+	char *alert_command, *alert_webhook, *alert_mail, *alert_smtp, *alert_from, *alert_credentials; /* NULL: not set */
+	int64_t alert_repeat_ms;    /* the same alert not again before */
 	struct im_config_store *stores;
 	size_t store_count;
 };

@@ -50,6 +50,12 @@ static const struct {
 	[OPTION_STOP] = { "stop", required_argument, 0 },
 	[OPTION_RESUME] = { "resume", no_argument, 0 },
 	[OPTION_ABORT] = { "abort", no_argument, 0 },
+	[OPTION_SCRATCH] = { "scratch", required_argument, 0 },
+	[OPTION_OPERATOR] = { "operator", required_argument, 0 },
+	[OPTION_REASON] = { "reason", required_argument, 0 },
+	[OPTION_CPUS] = { "cpus", required_argument, 0 },
+	[OPTION_KEEP] = { "keep", no_argument, 0 },
+	[OPTION_LANG] = { "lang", required_argument, 0 },
 	[OPTION_NEW_PASSPHRASE_FILE] = { "new-passphrase-file", required_argument, 0 },
 };
 
@@ -112,6 +118,11 @@ static const char **text_field(struct options *o, enum option_id id)
 	case OPTION_NAME: return &o->name;
 	case OPTION_OUT: return &o->out;
 	case OPTION_NEW_PASSPHRASE_FILE: return &o->new_passphrase_file;
+	case OPTION_SCRATCH: return &o->scratch;
+	case OPTION_OPERATOR: return &o->operator_name;
+	case OPTION_REASON: return &o->reason;
+	case OPTION_CPUS: return &o->cpus;
+	case OPTION_LANG: return &o->lang;
 	default: return NULL;
 	}
 }
@@ -130,6 +141,7 @@ static bool *flag_field(struct options *o, enum option_id id)
 	case OPTION_DETACH: return &o->detach;
 	case OPTION_RESUME: return &o->resume;
 	case OPTION_ABORT: return &o->abort;
+	case OPTION_KEEP: return &o->keep;
 	default: return NULL;
 	}
 }

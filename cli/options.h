@@ -18,14 +18,16 @@ enum option_id {
 	OPTION_END, OPTION_CONFIG, OPTION_JSON, OPTION_QUIET, OPTION_HELP, OPTION_VERSION, OPTION_VAULT, OPTION_KEY,
 	OPTION_NODE, OPTION_PASSPHRASE_FILE, OPTION_RESTORE_KEY, OPTION_NODE_KEY, OPTION_FULL, OPTION_AT, OPTION_STORE,
 	OPTION_PATH, OPTION_TO, OPTION_OVERWRITE, OPTION_EXEC, OPTION_DRY_RUN, OPTION_CHECK, OPTION_RTO, OPTION_READ,
-	OPTION_OUTPUT, OPTION_ROLE, OPTION_NAME, OPTION_OUT, OPTION_NEW_PASSPHRASE_FILE, OPTION_ONCE, OPTION_INSTANT, OPTION_DETACH, OPTION_STOP, OPTION_READY, OPTION_RESUME, OPTION_ABORT, OPTION_COUNT
+	OPTION_OUTPUT, OPTION_ROLE, OPTION_NAME, OPTION_OUT, OPTION_NEW_PASSPHRASE_FILE, OPTION_ONCE, OPTION_INSTANT, OPTION_DETACH, OPTION_STOP, OPTION_READY, OPTION_RESUME, OPTION_ABORT,
+	OPTION_SCRATCH, OPTION_OPERATOR, OPTION_REASON, OPTION_CPUS, OPTION_KEEP, OPTION_LANG, OPTION_COUNT
 };
 
 struct options {
 	const char *config, *vault, *key, *node, *passphrase_file; /* NULL: not given */
 	bool json, quiet, help, version;
 	const char *restore_key, *node_key, *at, *path, *to, *exec, *stop, *ready, *check, *output, *role, *name, *out, *new_passphrase_file;
-	bool full, overwrite, dry_run, once, detach, resume, abort;
+	const char *scratch, *operator_name, *reason, *cpus, *lang;
+	bool full, overwrite, dry_run, once, detach, resume, abort, keep;
 	const char *instant;      /* NULL: not given; "": without a mode */
 	unsigned read_percent;    /* 0: --read not given */
 	int64_t rto_ms;           /* 0: not given */

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How long would a recovery take now? Sizes come from the vault, rates from past drills and restores
+ * (vault/drills.h) and from a short probe of this machine; the answer takes well under a second. The
+ * model is in forecast.c and explained in docs/FORECAST.md.
+ */
+#ifndef IM_VERIFY_FORECAST_H
+#define IM_VERIFY_FORECAST_H
+
+#include "vault/drills.h"
+#include "vault/snapshot.h"
+
+struct forecast_sizes { /* what a recovery has to move; 0: not known or none */
+	uint64_t write_bytes;    /* plain bytes of all files */
+	uint64_t read_bytes;     /* of packs, as stored */
+	uint64_t files, packs, stores;
+	uint64_t database_bytes; /* of write_bytes: in databases, which are checked by reading them */
+	uint64_t log_bytes, log_segments;
+};
+
+struct forecast_machine { /* what the probe found; rates in bytes per second, 0: not measured */
+	unsigned cpus;           /* that this process may use */
+	double read_rate;        /* from the vault */
+	double decode_rate;      /* decryption and decompression, plain bytes, one thread */
+	double write_rate;       /* to the target's file system */
+};
+
+enum forecast_scenario { FORECAST_FULL, FORECAST_INSTANT };
+
+struct forecast {
+	int64_t ready_p50_ms, ready_p95_ms;       /* service ready */
+	int64_t complete_p50_ms, complete_p95_ms; /* data complete */
+	unsigned learned_from;   /* records that taught it; 0: only the probe */
+	double error_percent;    /* median of |forecast - truth| / truth over past records; negative: none yet */
+};
+
+struct forecast_node { /* both scenarios of a node, as status, backup, metrics and report show them */
+	struct forecast full, instant;
+	struct forecast_sizes sizes;
+	struct forecast_machine machine;
+};
+
+/* From the meta part alone, so with any key. logs are not counted here. */
+void forecast_sizes_of_snapshot(const struct snapshot *s, struct forecast_sizes *ret);
+/* Adds what the logs behind the snapshot hold, from the names of their segments. */
+int forecast_sizes_add_logs(const struct vault *v, const struct snapshot *s, struct forecast_sizes *ret, struct im_error *err);
+/* At most 300 ms. target: the folder that would be restored to, or the nearest that exists above it; NULL: no write rate.
+ * s: a snapshot whose packs may be read a little, or NULL: no read rate. */
+void forecast_probe(const struct vault *v, const struct snapshot *s, const char *target, struct forecast_machine *ret);
+void forecast_make(enum forecast_scenario scenario, const struct forecast_sizes *sizes, const struct forecast_machine *machine,
+    const struct drill_list *history, struct forecast *ret);
+/* All of the above for the node's newest snapshot s. target as in forecast_probe. */
+int forecast_of_node(const struct vault *v, const struct snapshot *s, const struct drill_list *history, const char *target,
+    struct forecast_node *ret, struct im_error *err);
+/* For records (FORMAT §10: `sizes`, `machine`); owned by the caller, NULL without memory. */
+json_t *forecast_sizes_json(const struct forecast_sizes *sizes);
+json_t *forecast_machine_json(const struct forecast_machine *machine);
+
+#endif
