@@ -56,10 +56,10 @@ static bool choose(const struct alert_origin *o, struct alert_list *raised, aler
 {
 	struct alert_memory *m = NULL;
 	struct im_error why = { 0 };
-	int64_t now_ms = im_now_ms();
 	bool open = true;
 	int rc = alert_memory_open(o, &m, &why);
 	if (rc == 0) {
+		int64_t now_ms = im_now_ms(); /* under the lock: not before what others have just written down */
 		claim(m, o, raised, now_ms);
 		alert_memory_settle(m, raised, settles, context, now_ms, ret_over);
 		open = json_array_size(alert_memory_rows(m)) > 0;

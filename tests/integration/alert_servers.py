@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers that alerts are sent to: HTTP, HTTPS with a certificate nobody trusts, SMTP, and SMTP that wants a
-password. What they get is appended to hook.jsonl and mail.jsonl; the file answer says what HTTP answers.
-Prints their ports once they listen.
+password. What they get is appended to hook.jsonl and mail.jsonl. The file answer says what HTTP answers, a
+server error only once. Prints their ports once they listen.
 
     alert_servers.py CERTIFICATE KEY
 """
@@ -31,6 +31,8 @@ class Hook(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         keep("hook.jsonl", {"path": self.path, "type": self.headers["Content-Type"], "body": json.loads(body)})
         code = int(open("answer", encoding="ascii").read()) if os.path.exists("answer") else 204
+        if code >= 500:
+            os.remove("answer")
         self.send_response(code)
         if code // 100 == 3:
             self.send_header("Location", "/elsewhere")

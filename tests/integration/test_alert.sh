@@ -91,7 +91,7 @@ told 1 "a test"
 is "test warning None" "$(about)" "the test"
 is "/hook/s3cr3t application/json" "$(last hook "x['path'], x['type']" | tr -d "(),'")" "where it was posted"
 is "im-01 im-01" "$(last hook "b['node']") $(sed -n 's/^IMVAULT_ALERT_NODE=//p' env)" "the node"
-is "imvault@im-01.example.org ['ops@example.org', 'night@example.org']" "$(last mail "x['from'], x['to']" | sed 's/^(.\(.*\).)$/\1/; s/., /\ /; s/]$//; s/$/]/; s/]]/]/' | tr -d '"' | sed "s/org' \[/org [/")" "the envelope"
+is "imvault@im-01.example.org ops@example.org night@example.org" "$(last mail "' '.join([x['from']] + x['to'])")" "the envelope"
 is True "$(last mail "all(m[h] for h in ('Date', 'Message-ID', 'From', 'To', 'Subject', 'MIME-Version')) and m['Date'].datetime.tzinfo is not None")" "the headers"
 is "[im-01] WARNING: this is a test of imvault's alerts; all is well" "$(last mail "m['Subject']")" "the subject"
 is True "$(last mail "'imvault -c conf alert' in m.get_content() and max(map(len, base64.b64decode(x['data']).splitlines())) < 79")" "the mail's text"
@@ -109,9 +109,8 @@ says "no redirection is followed"
 is "2 /" "$(heard hook) $(last hook "x['path']")" "a redirection"
 echo 503 >answer
 silence
-run 3 -c conf alert --test --json
-is "False 3" "$(json "j['ways'][0]['delivered']") $(heard hook)" "posts to a server that is busy"
-rm answer
+run 0 -c conf alert --test --json
+is "True 2" "$(json "j['ways'][0]['delivered']") $(heard hook)" "posts to a server that is busy for a moment"
 login="mail = ops@example.org
 smtp = smtp://127.0.0.1:$smtp_auth
 from = imvault@example.org"
@@ -124,8 +123,6 @@ says "chmod 600"
 chmod 600 password
 run 0 -c conf alert --test
 is "1 ops" "$(heard mail) $(last mail "x['user']")" "mail with a password"
-echo ops:se:cret2 >password
-run 3 -c conf alert --test
 is "" "$(grep -l "se:cret" out err)" "places that show the password"
 conf 1h "webhook = ftp://127.0.0.1/"
 run 2 -c conf alert --test
@@ -183,7 +180,7 @@ run 0 -c conf backup
 # --- hostile texts ---
 
 silence
-"$imvault" -c conf backup --node $'x\r\nBcc: evil@example.org' >/dev/null 2>err </dev/null
+run 2 -c conf backup --node $'x\r\nBcc: evil@example.org'
 told 0 "a node's name that is none"
 hostile=$'/nowhere/\r\nBcc: evil@example.org\r\n\r\n"},{"kind":"$(touch pwned)`touch pwned`;touch pwned\e[31m'"'ß漢"
 printf '[store evil]\ntype = files\npath = %s\n' "${hostile//$'\n'/$'\v'}" >>conf
@@ -192,7 +189,7 @@ told 1 "a hostile path"
 is "backup critical evil" "$(about)" "a store that failed"
 is False "$(last hook "any(ord(c) < 32 for c in b['text'])")" "control characters in the text"
 is True "$(last hook "'Bcc: evil' in b['text'] and '漢' in b['text']")" "the text"
-is "None 10" "$(last mail "m['Bcc'], len(m.keys())" | tr -d "(),")" "headers"
+is "None 9" "$(last mail "m['Bcc'], len(m.keys())" | tr -d "(),")" "headers"
 is True "$(last mail "m['Subject'].startswith('[im-01] CRITICAL: store evil:') and 'Bcc: evil' in m['Subject']")" "an encoded subject"
 is True "$(last mail "all(l.isascii() for l in base64.b64decode(x['data']).splitlines()) and '漢' in m.get_content()")" "encodings"
 is "" "$(ls pwned 2>/dev/null)" "commands that were run"
@@ -203,12 +200,15 @@ run 3 -c conf backup
 told 2 "another store fails"
 is "backup critical other" "$(about)" "the other store"
 mkdir other
-run 3 -c conf backup other
+run 0 -c conf backup other
 told 3 "the other store is back"
 is "backup resolved other" "$(about)" "the other store's end"
 
 # --- ways that fail ---
 
+conf 1h
+run 0 -c conf backup
+is "backup resolved evil" "$(about)" "a store that is no longer configured"
 silence
 conf 1h "${ways/127.0.0.1:$http/127.0.0.1:$nobody}"
 away
@@ -216,6 +216,7 @@ run 4 -c conf --quiet backup
 is "0 1 1" "$(heard hook) $(heard mail) $(heard command)" "alerts when the webhook is dead"
 is 1 "$(grep -c "alert could not be sent by webhook" err)" "lines about the webhook"
 back
+silence
 conf 1h "command = cat >/dev/null; echo no such pager >&2; exit 3"
 run 0 -c conf backup
 says 'ended with status 3: no such pager'
@@ -227,7 +228,6 @@ is "vault resolved None" "$(about)" "what nobody had heard"
 # --- each kind of end ---
 
 silence
-: >lock.held
 lock=$(find state -name '*.lock' ! -name '*alerts*' | head -1)
 exec 9<>"$lock"
 flock 9
