@@ -174,7 +174,7 @@ static int run(struct cli *cli, struct im_error *err)
 	restore_answer_json(cli->json, &result);
 	say(cli, &result, rc);
 	fflush(stdout);
-	if (result.snapshot && !o->dry_run && !o->path && !o->detach && rc != IM_EINTERRUPTED)
+	if (result.snapshot && !o->dry_run && !o->path && !o->detach && rc != IM_EINTERRUPTED && rc != IM_EUSAGE)
 		keep_record(cli, &result, mode, began_ms, rc);
 	restore_result_clear(&result);
 	return rc;

@@ -31,7 +31,8 @@ struct drill {
 	struct forecast_sizes sizes;
 	struct forecast_machine machine;
 	const char *at;
-	int64_t at_ms;               /* of a random choice */
+	int64_t at_ms;               /* the instant asked for; 0: the latest */
+	bool of_old;                 /* a snapshot was named: how much would be lost now is no question */
 	int64_t began_ms, heartbeat_ms;
 	unsigned limit_cpus;
 	char **paths;                /* the stores' original ones, NULL-terminated */
@@ -119,6 +120,7 @@ static int choose_instant(struct drill *d, struct im_error *err)
 	d->at_ms = first->time_ms + (int64_t)(random % (uint64_t)span);
 	snapshot_free(first);
 	d->result->chosen = "random";
+	d->of_old = false;
 	d->result->at = strdup(im_instant_format(instant, d->at_ms));
 	d->at = d->result->at;
 	return d->at ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
@@ -132,13 +134,14 @@ static void skip_note(void *context, const char *text)
 static int choose(struct drill *d, struct im_error *err)
 {
 	const struct drill_request *q = d->request;
-	d->at = q->at;
-	int rc = q->at && strcmp(q->at, "random") == 0 ? choose_instant(d, err) : 0;
+	d->at = q->at && strcmp(q->at, "latest") != 0 ? q->at : NULL;
+	d->of_old = d->at && !im_instant_parse(d->at, &d->at_ms);
+	int rc = d->at && strcmp(d->at, "random") == 0 ? choose_instant(d, err) : 0;
 	if (rc == 0)
 		rc = snapshot_choose(q->vault->storage, q->vault->keyring, q->node, d->at ? d->at : "latest", skip_note, NULL, &d->snapshot, err);
 	if (rc)
 		return rc;
-	d->result->rpo_target_ms = json_integer_value(json_object_get(d->snapshot->record.meta, "rpo_ms"));
+	d->result->rpo_target_ms = d->of_old ? 0 : json_integer_value(json_object_get(d->snapshot->record.meta, "rpo_ms"));
 	const char *text = json_string_value(json_object_get(d->snapshot->record.private_part, "config"));
 	struct im_config *config = NULL;
 	d->heartbeat_ms = IM_FOLLOW_HEARTBEAT_MS;
