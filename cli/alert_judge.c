@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define DETAILS_MAX 40
-#define DAMAGED_MAX 10
+#define ITEMS_MAX 10
 
 enum { PROOF_PLAIN, PROOF_SHARE, PROOF_WHOLE };
 
@@ -76,7 +76,7 @@ static enum alert_severity severity_of(enum alert_kind kind, int rc)
 	return mild ? ALERT_WARNING : ALERT_CRITICAL;
 }
 
-/* The figures of the answer; lists stay out, except the names of what is damaged. */
+/* The figures of the answer; lists stay out, except the names of what is damaged and what a drill found. */
 static json_t *details_of(const struct cli *cli)
 {
 	json_t *ret = json_object(), *value;
@@ -89,8 +89,13 @@ static json_t *details_of(const struct cli *cli)
 	}
 	json_array_foreach(json_object_get(cli->json, "damaged"), i, value) {
 		const json_t *object = json_object_get(value, "object"), *path = json_object_get(value, "path");
-		if (i < DAMAGED_MAX)
+		if (i < ITEMS_MAX)
 			output_item(ret, "damaged", json_string_value(object ? object : path));
+	}
+	json_array_foreach(json_object_get(cli->json, "checks"), i, value) {
+		const char *text = json_string_value(json_object_get(value, "text"));
+		if (text && !json_is_true(json_object_get(value, "ok")) && json_array_size(json_object_get(ret, "differences")) < ITEMS_MAX)
+			output_item(ret, "differences", text);
 	}
 	return ret;
 }
@@ -142,33 +147,36 @@ static bool add_stores(const struct cli *cli, int status, struct alert_list *l)
 	return l->count > before;
 }
 
-static bool add_problems(const struct cli *cli, int status, struct alert_list *l)
+/* Findings of status, one alert each. What tells them apart is their words without the quantities, which change each time. */
+static void add_findings(const struct cli *cli, int status, const char *list, enum alert_severity severity, struct alert_list *l)
 {
-	const json_t *problems = json_object_get(cli->json, "problems"), *problem;
+	const json_t *finding;
 	size_t i;
-	if (!is(cli, "status") || !problems)
-		return false;
-	json_array_foreach(problems, i, problem) {
-		const char *text = json_string_value(problem);
-		struct alert *a = text ? add(cli, l, ALERT_STATUS, ALERT_CRITICAL, status, "", text) : NULL;
+	json_array_foreach(json_object_get(cli->json, list), i, finding) {
+		const char *text = json_string_value(finding);
+		struct alert *a = text ? add(cli, l, ALERT_STATUS, severity, status, "", text) : NULL;
 		char *gist = a ? alert_gist(a->text) : NULL;
 		if (gist) {
 			free(a->about);
 			a->about = gist;
 		}
 	}
-	return true;
+}
+
+static void judge_status(const struct cli *cli, int status, struct alert_list *l)
+{
+	add_findings(cli, status, "problems", ALERT_CRITICAL, l);
+	add_findings(cli, status, "warnings", ALERT_WARNING, l);
 }
 
 void alert_judge(const struct cli *cli, int rc, int status, const struct im_error *err, struct alert_list *ret)
 {
 	enum alert_kind kind = kind_of(cli, rc);
 	char text[2 * IM_ERROR_TEXT_BYTES];
-	if (rc == 0)
-		return;
-	if (kind == own_kind(cli) && add_stores(cli, status, ret))
-		return;
-	if (rc == IM_EPARTIAL && add_problems(cli, status, ret))
+	bool looked = is(cli, "status") && (rc == 0 || rc == IM_EPARTIAL);
+	if (looked)
+		judge_status(cli, status, ret);
+	if (rc == 0 || looked || (kind == own_kind(cli) && add_stores(cli, status, ret)))
 		return;
 	snprintf(text, sizeof text, "imvault %s: %s", cli->command, err->text[0] ? err->text : im_exit_meaning(status));
 	add(cli, ret, kind, severity_of(kind, rc), status, "", text);
