@@ -457,7 +457,14 @@ static int alert_key(struct parser *p, const char *key, const char *value)
 		return set_path(p, &c->alert_credentials, key, value);
 	if (strcmp(key, "repeat") == 0)
 		return set_duration(p, &c->alert_repeat_ms, key, value);
-	return wrong(p, "unknown key %s in [alert]; there are command, webhook, mail, smtp, from, credentials, repeat", key);
+	if (strcmp(key, "ping_backup") == 0)
+		return set_url(p, &c->alert_ping_backup, key, value, "http://", "https://");
+	if (strcmp(key, "ping_verify") == 0)
+		return set_url(p, &c->alert_ping_verify, key, value, "http://", "https://");
+	if (strcmp(key, "ping_drill") == 0)
+		return set_url(p, &c->alert_ping_drill, key, value, "http://", "https://");
+	return wrong(p, "unknown key %s in [alert]; there are command, webhook, mail, smtp, from, credentials, repeat, ping_backup, ping_verify, "
+	    "ping_drill", key);
 }
 
 static int on_key(void *context, const char *section, const char *key, const char *value)
@@ -510,8 +517,9 @@ static int check_alerts(struct parser *p)
 		return im_fail(p->err, IM_EUSAGE, "%s: mail = in [alert] also needs %s =", p->source, c->alert_smtp ? "from" : "smtp");
 	if (!c->alert_mail && (c->alert_smtp || c->alert_from || c->alert_credentials))
 		return im_fail(p->err, IM_EUSAGE, "%s: smtp, from and credentials in [alert] are for mail =, which is missing", p->source);
-	if (p->seen_alert && !c->alert_command && !c->alert_webhook && !c->alert_mail)
-		return im_fail(p->err, IM_EUSAGE, "%s: [alert] says nowhere to send to: it needs command =, webhook = or mail =", p->source);
+	bool pings = c->alert_ping_backup || c->alert_ping_verify || c->alert_ping_drill;
+	if (p->seen_alert && !c->alert_command && !c->alert_webhook && !c->alert_mail && !pings)
+		return im_fail(p->err, IM_EUSAGE, "%s: [alert] says nowhere to send to: it needs command =, webhook =, mail = or a ping", p->source);
 	return 0;
 }
 
@@ -623,6 +631,9 @@ void im_config_free(struct im_config *c)
 	free(c->alert_smtp);
 	free(c->alert_from);
 	free(c->alert_credentials);
+	free(c->alert_ping_backup);
+	free(c->alert_ping_verify);
+	free(c->alert_ping_drill);
 	free(c);
 }
 

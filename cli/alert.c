@@ -135,6 +135,7 @@ void alert_after_run(const struct cli *cli, int rc, int status, const struct im_
 		.vault = session_url(cli), .command = cli->command };
 	struct alert_list raised = { 0 };
 	struct ended ended = { cli, rc };
+	alert_ping_end(cli, rc);
 	if (!alert_is_configured(cli->config) || im_interrupt_signal() || !alert_judges(cli, rc) || !im_name_valid(origin.node))
 		return;
 	alert_judge(cli, rc, status, err, &raised);

@@ -13,6 +13,10 @@
 /* When a run has ended and its answer is out. rc and err are the command's, status what the process exits with. */
 void alert_after_run(const struct cli *cli, int rc, int status, const struct im_error *err);
 
+/* For the run that has just read its configuration; waits for three seconds at most. */
+void alert_ping_begin(const struct cli *cli);
+void alert_ping_end(const struct cli *cli, int rc);
+
 /* Beside a follower that runs as a service: a thread that judges and sends, so that the follower never waits. */
 struct alert_watch;
 /* NULL: there is nobody to tell. config is copied. */

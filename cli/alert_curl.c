@@ -19,6 +19,7 @@
 
 #define CONNECT_MS 5000L
 #define TRANSFER_MS 10000L
+#define HASTY_MS 3000L
 #define TRIES 3
 #define PAUSE_MS 500u
 #define CREDENTIALS_MAX_BYTES 1024
@@ -83,7 +84,7 @@ static const char *reason(CURLcode code, const char *error)
 	return *error ? error : curl_easy_strerror(code);
 }
 
-/* --- the webhook --- */
+/* --- HTTP --- */
 
 /* Would the same be answered to the next attempt? */
 static bool is_final(CURLcode code, long status)
@@ -93,11 +94,11 @@ static bool is_final(CURLcode code, long status)
 	return code == CURLE_ABORTED_BY_CALLBACK || code == CURLE_URL_MALFORMAT || code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_OUT_OF_MEMORY;
 }
 
-static int post(CURL *c, const char *host, const char *error, struct im_error *err)
+static int talk(CURL *c, const char *host, unsigned tries, const char *error, struct im_error *err)
 {
 	long status = 0;
 	CURLcode code = CURLE_OK;
-	for (unsigned n = 0; n < TRIES; n++) {
+	for (unsigned n = 0; n < tries; n++) {
 		if (n)
 			im_sleep_ms(PAUSE_MS * n);
 		code = curl_easy_perform(c);
@@ -128,7 +129,19 @@ int alert_curl_post(const char *url, const char *body, struct im_error *err)
 	curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
 	curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE, (long)strlen(body));
 	curl_easy_setopt(c, CURLOPT_POSTFIELDS, body);
-	return post(c, host, error, err);
+	return talk(c, host, TRIES, error, err);
+}
+
+int alert_curl_ping(const char *url, bool patient, struct im_error *err)
+{
+	char error[CURL_ERROR_SIZE];
+	auto_free char *host = alert_curl_host(url);
+	IM_CLEANUP(im_auto_curl) CURL *c = begin(url, "http,https", error);
+	if (!c || !host)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	if (!patient)
+		curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, HASTY_MS);
+	return talk(c, host, patient ? TRIES : 1, error, err);
 }
 
 /* --- mail --- */

@@ -121,6 +121,12 @@ int alert_curl_mail(const struct im_config *c, const struct im_buf *message, str
 /* The host of a URL, "?" if it has none. Allocated. */
 char *alert_curl_host(const char *url);
 
+/* Asks for a URL and does not care for the answer's content. patient: as for a webhook; else one attempt of three seconds. */
+int alert_curl_ping(const char *url, bool patient, struct im_error *err);
+
+/* alert_ping.c: what is to be told how this command goes, or NULL. */
+const char *alert_ping_url(const struct im_config *c, const char *command);
+
 /* --- alert.c --- */
 
 /* Sends what is new of raised and what is over, and remembers it. Returns whether anything is open then (also if nobody knows). */

@@ -89,7 +89,7 @@ static json_t *details_of(const struct cli *cli)
 	}
 	json_array_foreach(json_object_get(cli->json, "damaged"), i, value) {
 		const json_t *object = json_object_get(value, "object"), *path = json_object_get(value, "path");
-		if (i < ITEMS_MAX)
+		if (i < ITEMS_MAX && (object || path))
 			output_item(ret, "damaged", json_string_value(object ? object : path));
 	}
 	json_array_foreach(json_object_get(cli->json, "checks"), i, value) {

@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "cli/output.h"
 
 #include <stdio.h>
@@ -44,7 +45,7 @@ static void show_row(const struct cli *cli, const json_t *row)
 	output_instant(open, "since", json_integer_value(json_object_get(row, "since_ms")));
 	if (sent_ms)
 		output_instant(open, "sent", sent_ms);
-	output_line(cli, "open      since %s, %s%s: %s", im_instant_format(since, json_integer_value(json_object_get(row, "since_ms"))),
+	output_line(cli, "open        since %s, %s%s: %s", im_instant_format(since, json_integer_value(json_object_get(row, "since_ms"))),
 	    sent_ms ? "said " : "NOT HEARD YET", sent_ms ? im_instant_format(sent, sent_ms) : "", text ? text : "");
 }
 
@@ -60,8 +61,24 @@ static int show_open(const struct cli *cli, const struct alert_origin *o, struct
 	json_array_foreach(alert_memory_rows(m), i, row)
 		show_row(cli, row);
 	if (!json_array_size(alert_memory_rows(m)))
-		output_line(cli, "open      nothing");
+		output_line(cli, "open        nothing");
 	return alert_memory_close(m, err);
+}
+
+static void show_way(const struct cli *cli, const char *name, const char *target)
+{
+	json_t *row = output_row(cli->json, "ways");
+	output_text(row, "name", name);
+	output_text(row, "target", target);
+	output_line(cli, "%-11s %s", name, target);
+}
+
+static void show_ping(const struct cli *cli, const char *command)
+{
+	const char *url = alert_ping_url(cli->config, command);
+	auto_free char *host = url ? alert_curl_host(url) : NULL, *name = im_format("ping_%s", command);
+	if (host && name)
+		show_way(cli, name, host);
 }
 
 static void show_ways(const struct cli *cli)
@@ -71,15 +88,14 @@ static void show_ways(const struct cli *cli)
 	for (size_t i = 0; i < ALERT_WAY_COUNT; i++) {
 		const struct alert_way *w = &alert_ways[i];
 		auto_free char *target = w->is_set(cli->config) ? w->target(cli->config) : NULL;
-		if (!target)
-			continue;
-		json_t *row = output_row(cli->json, "ways");
-		output_text(row, "name", w->name);
-		output_text(row, "target", target);
-		output_line(cli, "%-9s %s", w->name, target);
+		if (target)
+			show_way(cli, w->name, target);
 	}
+	show_ping(cli, "backup");
+	show_ping(cli, "verify");
+	show_ping(cli, "drill");
 	output_integer(cli->json, "repeat_ms", cli->config->alert_repeat_ms);
-	output_line(cli, "repeat    %s", im_duration_format(repeat, sizeof repeat, cli->config->alert_repeat_ms));
+	output_line(cli, "repeat      %s", im_duration_format(repeat, sizeof repeat, cli->config->alert_repeat_ms));
 }
 
 /* --- the test --- */
@@ -95,7 +111,7 @@ static bool try_way(const struct cli *cli, const struct alert_origin *o, const s
 	output_boolean(row, "delivered", rc == 0);
 	output_text(row, "error", rc ? why.text : NULL);
 	if (rc == 0)
-		output_line(cli, "%-9s delivered: %s", w->name, target ? target : "");
+		output_line(cli, "%-11s delivered: %s", w->name, target ? target : "");
 	else
 		output_problem("%s: not delivered: %s", w->name, why.text);
 	return rc == 0;

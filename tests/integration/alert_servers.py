@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers that alerts are sent to: HTTP, HTTPS with a certificate nobody trusts, SMTP, and SMTP that wants a
-password. What they get is appended to hook.jsonl and mail.jsonl. The file answer says what HTTP answers, a
+password. What they get is appended to hook.jsonl, ping.jsonl (GET) and mail.jsonl. The file answer says what HTTP answers, a
 server error only once. Prints their ports once they listen.
 
     alert_servers.py CERTIFICATE KEY
@@ -27,6 +27,12 @@ def keep(name, entry):
 
 
 class Hook(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        keep("ping.jsonl", self.path)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         keep("hook.jsonl", {"path": self.path, "type": self.headers["Content-Type"], "body": json.loads(body)})

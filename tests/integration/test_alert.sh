@@ -288,6 +288,19 @@ wait $!
 is 143 $? "exit after SIGTERM"
 told 0 "the operator ended it"
 
+# --- dead man's switches ---
+
+conf 1h "ping_backup = http://127.0.0.1:$http/ping/backup"
+run 0 -c conf backup
+run 0 -c conf status
+away
+run 4 -c conf backup
+back
+is '"/ping/backup/start" "/ping/backup" "/ping/backup/start" "/ping/backup/fail"' "$(paste -sd ' ' ping.jsonl)" "what the switch was told"
+conf 1h "ping_backup = http://127.0.0.1:$nobody/ping/backup"
+run 0 -c conf backup
+says "dead man's switch of backup could not be told"
+
 # --- the follower ---
 
 add_row "$work/chat.sqlite" 0
