@@ -152,10 +152,10 @@ static char *body_of(const struct alert_origin *o, const struct alert *a, int64_
 	if (a->exit_code >= 0)
 		snprintf(end, sizeof end, "It ended with exit code %d.", a->exit_code);
 	return im_format("%s: node %s%s%s, %s\n\nWhat happened:\n    %s\n\nWhat to do:\n    %s\n\nCommand to run on %s:\n    %s\n\n"
-	    "Said by imvault %s at %s. %s\nThis began at %s. %s%s\n%s%s",
+	    "Said by imvault %s at %s.\n%s\nThis began at %s.\n%s%s\n%s%s",
 	    alert_severity_name(a->severity), o->node, *a->store ? ", store " : "", a->store, alert_kind_name(a->kind), a->text, alert_advice(a), o->node,
 	    hint, o->command, im_instant_format(now, now_ms), end, im_instant_format(since, a->since_ms ? a->since_ms : now_ms),
-	    a->severity == ALERT_RESOLVED ? "It will be heard of at once when it comes back" : "As long as it lasts it is said again every ",
+	    a->severity == ALERT_RESOLVED ? "If it comes back you will hear at once" : "As long as it lasts you will hear again every ",
 	    a->severity == ALERT_RESOLVED ? "." : im_duration_format(repeat, sizeof repeat, o->config->alert_repeat_ms),
 	    *details ? "\nDetails:\n" : "", details);
 }
