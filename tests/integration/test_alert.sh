@@ -280,7 +280,7 @@ run 0 -c conf --quiet status
 is "status resolved None" "$(about)" "status is green"
 
 silence
-sed -i "s|^path = .*|&\npre = touch pre.runs; sleep 20|" conf
+sed -i "s|^path = .*|&\npre = touch pre.runs; exec sleep 20|" conf
 "$imvault" -c conf backup >/dev/null 2>&1 </dev/null &
 until_ok test -e pre.runs
 kill -TERM $!

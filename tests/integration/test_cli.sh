@@ -19,7 +19,7 @@ silent() { is "" "$(cat out err)" "silence"; }
 node() { run "$1" -c node.conf "${@:2}"; }
 
 # Help fits a screen of 24 lines of 80 and teaches with an example.
-for command in '' init backup list restore verify export key status; do
+for command in '' init backup list restore verify export key status alert; do
 	# shellcheck disable=SC2086 # no word for the main help
 	run 0 $command --help
 	is yes "$([ "$(wc -l <out)" -le 24 ] && echo yes)" "24 lines at most: $command --help"
