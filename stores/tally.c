@@ -5,6 +5,7 @@
  */
 #include "stores/tally.h"
 
+#include "base/bytes.h"
 #include "base/clock.h"
 
 #include <stdlib.h>

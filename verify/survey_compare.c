@@ -32,7 +32,7 @@ struct compare {
 	int64_t first_ms, last_ms; /* of those conversations */
 	uint64_t lost_of_days;
 	size_t days, unproven_days;
-	uint32_t named[DAYS_NAMED];
+	uint32_t named[DAYS_NAMED], last_day;
 	int32_t *doubt;          /* per day: changes of the number of owners whose archive begins later than it did */
 };
 
@@ -114,21 +114,22 @@ static int find_doubts(struct compare *c, struct im_error *err)
 	return 0;
 }
 
+/* Days come in order. */
 static void name_day(struct compare *c, uint32_t day)
 {
-	size_t at = c->days < DAYS_NAMED ? c->days : DAYS_NAMED;
-	for (size_t i = 0; i < at; i++)
-		if (c->named[i] == day)
-			return;
-	if (c->days++ < DAYS_NAMED)
-		c->named[c->days - 1] = day;
+	if (c->days && c->last_day == day)
+		return;
+	if (c->days < DAYS_NAMED)
+		c->named[c->days] = day;
+	c->last_day = day;
+	c->days++;
 }
 
 static void compare_days(struct compare *c)
 {
 	if (c->now->days_cut)
 		return;
-	for (size_t i = 0; i < c->before->day_count; i++) {
+	for (size_t i = c->before->day_count; i-- > 0;) { /* the newest is the first */
 		const struct tally_day *b = &c->before->days[i];
 		const struct tally_group *g = group_now(c, b->group);
 		if (!g || b->day <= g->oldest_ms / TALLY_DAY_MS || b->day >= c->limit_ms / TALLY_DAY_MS)

@@ -4,6 +4,8 @@
  */
 #include "stores/sqlite/schema.h"
 
+#include <stddef.h>
+
 static const struct schema known[] = {
 	{ "prosody", "prosodyarchive", "'sort_id','host','user','store','with','value'", 6,
 	    "SELECT (SELECT count(*) FROM prosodyarchive), (SELECT max(sort_id) FROM prosodyarchive)" },
