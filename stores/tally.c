@@ -41,6 +41,7 @@ void tally_clear(struct tally *t)
 	rows_clear(&t->conversations);
 	rows_clear(&t->owners);
 	free(t->days);
+	free(t->absent);
 	hash64_clear(&t->day_index);
 	*t = (struct tally){ 0 };
 }
@@ -223,6 +224,40 @@ int tally_add(struct tally *t, const struct tally_message *m, struct im_error *e
 	return rc ? rc : count_conversation(t, m, (uint32_t)group, err);
 }
 
+/* --- attachments that are not there --- */
+
+/* Beyond the limit nothing is known any more: a later survey must not take the others for present. */
+int tally_add_absent(struct tally *t, uint64_t id, struct im_error *err)
+{
+	if (t->absent_count == TALLY_MAX_ABSENT) {
+		t->uploads_until_ms = 0;
+		return 0;
+	}
+	uint64_t *grown = reallocarray(t->absent, t->absent_count + 1, sizeof *grown);
+	if (!grown)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	t->absent = grown;
+	grown[t->absent_count++] = id;
+	return 0;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+	return (*x > *y) - (*x < *y);
+}
+
+void tally_sort_absent(struct tally *t)
+{
+	if (t->absent_count)
+		qsort(t->absent, t->absent_count, sizeof *t->absent, by_number);
+}
+
+bool tally_is_absent(const struct tally *t, uint64_t id)
+{
+	return t->absent_count && bsearch(&id, t->absent, t->absent_count, sizeof *t->absent, by_number);
+}
+
 /* --- FORMAT §10.1 --- */
 
 enum { ROW_BYTES = 29 };
@@ -253,6 +288,17 @@ static json_t *encode_rows(const struct tally_rows *rows)
 	}
 	char *text = b.failed ? NULL : im_base64(b.data, b.len);
 	json_t *j = text ? json_string(text) : NULL;
+	free(text);
+	return j;
+}
+
+static json_t *encode_uploads(const struct tally *t)
+{
+	auto_buf struct im_buf b = { 0 };
+	for (size_t i = 0; i < t->absent_count; i++)
+		im_buf_put_u64(&b, t->absent[i]);
+	char *text = b.failed ? NULL : im_base64(b.data, b.len);
+	json_t *j = text ? json_pack("{sI sI ss}", "found", (json_int_t)t->uploads_found, "until_ms", (json_int_t)t->uploads_until_ms, "absent", text) : NULL;
 	free(text);
 	return j;
 }
@@ -299,11 +345,11 @@ static json_t *encode_groups(const struct tally *t)
 
 json_t *tally_encode(const struct tally *t)
 {
-	json_t *groups = encode_groups(t), *days = encode_days(t), *rows = encode_rows(&t->conversations);
-	return json_pack("{ss sI sI sI sI sI sI sI sI sI si so so so sb}", "schema", t->schema, "messages", (json_int_t)t->messages,
+	json_t *groups = encode_groups(t), *days = encode_days(t), *rows = encode_rows(&t->conversations), *uploads = encode_uploads(t);
+	return json_pack("{ss sI sI sI sI sI sI sI sI so si so so so sb}", "schema", t->schema, "messages", (json_int_t)t->messages,
 	    "unplaced", (json_int_t)t->unplaced, "oldest_ms", (json_int_t)t->oldest_ms, "newest_ms", (json_int_t)t->newest_ms,
 	    "last_id", (json_int_t)t->last_id, "counter", (json_int_t)t->counter, "instant_ms", (json_int_t)t->instant_ms,
-	    "made_ms", (json_int_t)t->made_ms, "uploads_found", (json_int_t)t->uploads_found, "sample_bits", (int)t->conversations.bits,
+	    "made_ms", (json_int_t)t->made_ms, "uploads", uploads, "sample_bits", (int)t->conversations.bits,
 	    "groups", groups, "days", days, "conversations", rows, "days_cut", t->days_cut || t->day_count > TALLY_MAX_DAYS);
 }
 
@@ -371,6 +417,22 @@ static int decode_days(const json_t *list, struct tally *t, struct im_error *err
 	return 0;
 }
 
+static int decode_uploads(const json_t *j, struct tally *t, struct im_error *err)
+{
+	auto_buf struct im_buf b = { 0 };
+	const char *text = json_string_value(json_object_get(j, "absent"));
+	if (!text || strlen(text) > (TALLY_MAX_ABSENT * 8 + 2) / 3 * 4 || !im_unbase64(&b, text) || b.len % 8 || b.len / 8 > TALLY_MAX_ABSENT)
+		return malformed(err);
+	t->uploads_found = (uint64_t)json_integer_value(json_object_get(j, "found"));
+	t->uploads_until_ms = json_integer_value(json_object_get(j, "until_ms"));
+	struct im_reader r = im_reader_of(b.data, b.len);
+	int rc = 0;
+	while (rc == 0 && im_read_left(&r))
+		rc = tally_add_absent(t, im_read_u64(&r), err);
+	tally_sort_absent(t);
+	return rc;
+}
+
 static int64_t number(const json_t *j, const char *key) { return json_integer_value(json_object_get(j, key)); }
 
 int tally_decode(const json_t *j, struct tally *ret, struct im_error *err)
@@ -387,7 +449,6 @@ int tally_decode(const json_t *j, struct tally *ret, struct im_error *err)
 	ret->counter = number(j, "counter");
 	ret->instant_ms = number(j, "instant_ms");
 	ret->made_ms = number(j, "made_ms");
-	ret->uploads_found = (uint64_t)number(j, "uploads_found");
 	ret->days_cut = json_is_true(json_object_get(j, "days_cut"));
 	if (ret->newest_ms > MAX_TIME_MS || ret->oldest_ms > ret->newest_ms)
 		return malformed(err);
@@ -395,5 +456,7 @@ int tally_decode(const json_t *j, struct tally *ret, struct im_error *err)
 	int rc = decode_groups(json_object_get(j, "groups"), ret, err);
 	if (rc == 0)
 		rc = decode_days(json_object_get(j, "days"), ret, err);
+	if (rc == 0)
+		rc = decode_uploads(json_object_get(j, "uploads"), ret, err);
 	return rc ? rc : decode_rows(json_object_get(j, "conversations"), ret, err);
 }

@@ -15,6 +15,7 @@
 #define TALLY_MAX_ROWS 100000
 #define TALLY_MAX_GROUPS 64
 #define TALLY_MAX_DAYS 8000 /* of all groups together, encoded; the newest */
+#define TALLY_MAX_ABSENT 10000
 #define TALLY_DAY_MS INT64_C(86400000)
 
 /* A conversation, or one who has some: a user's archive, a room. Messages of one owner expire together, oldest first. */
@@ -56,6 +57,9 @@ struct tally {
 	int64_t instant_ms;  /* the recovery point; 0: not known */
 	int64_t made_ms;     /* when this was counted */
 	uint64_t uploads_found; /* attachments that were there */
+	int64_t uploads_until_ms; /* up to when all that were sent should be; 0: not known */
+	uint64_t *absent;    /* hashes of those that were not, whatever the reason; ascending */
+	size_t absent_count;
 	struct tally_group groups[TALLY_MAX_GROUPS];
 	size_t group_count;
 	struct tally_rows conversations, owners; /* owners: not encoded */
@@ -84,6 +88,11 @@ uint64_t tally_owner_id(uint32_t owner);
 /* -1 if there is none. */
 int tally_find_group(const struct tally *t, uint64_t id);
 uint32_t tally_count_of_day(const struct tally *t, uint32_t group, uint32_t day);
+
+/* Notes an attachment that is not there; after the last one, tally_sort_absent. */
+int tally_add_absent(struct tally *t, uint64_t id, struct im_error *err);
+void tally_sort_absent(struct tally *t);
+bool tally_is_absent(const struct tally *t, uint64_t id);
 
 /* FORMAT §10.1; owned by the caller, NULL without memory. */
 json_t *tally_encode(const struct tally *t);

@@ -3,7 +3,8 @@
  * Is every attachment there? Those that messages refer to are looked for in all restored trees at
  * once. Not missing without proof: what is older than the oldest that is there has expired; what was
  * referred to after the tree's instant was not captured yet; what no message refers to may never
- * have been sent (a slot is registered first); what is offered where none was found is another server's.
+ * have been sent (a slot is registered first), unless it was there in the drill before; what is
+ * offered where none was found is another server's. What the drill before missed is told no second time.
  */
 #include "verify/survey_internal.h"
 
@@ -16,6 +17,7 @@
 #include <string.h>
 
 #define NAMED 3
+#define UPLOAD_MS 600000 /* from a slot to its file, at most: Prosody's tokens end after 5 minutes, an upload takes a while */
 
 struct wanted {
 	const struct store_attachment *a; /* borrowed */
@@ -45,7 +47,7 @@ struct lookup {
 };
 
 struct verdict { /* of one message store */
-	uint64_t found, missing, wrong, unsent, elsewhere, later, expired;
+	uint64_t found, missing, wrong, unsent, elsewhere, later, expired, known;
 	const struct store_attachment *named[NAMED];
 };
 
@@ -160,26 +162,42 @@ static int walk_trees(struct lookup *l, struct im_error *err)
 
 /* --- the verdict --- */
 
-static void judge(const struct lookup *l, const struct wanted *w, struct verdict *v)
+enum fate { FOUND, WRONG, MISSING, KNOWN, UNSENT, ELSEWHERE, LATER, EXPIRED };
+
+/* Of what no message refers to: was it there in the drill before? */
+static bool was_there(const struct survey_surveyed *s, const struct store_attachment *a, uint64_t id)
+{
+	return s->has_before && a->registered_ms >= 0 && a->registered_ms + UPLOAD_MS <= s->before.uploads_until_ms &&
+	    !tally_is_absent(&s->before, id);
+}
+
+static enum fate fate_of(const struct lookup *l, const struct wanted *w, uint64_t id)
 {
 	const struct store_attachment *a = w->a;
-	const struct site *s = site_of(l, a);
-	if (w->found && w->same_size)
-		v->found++;
-	else if (w->found)
-		v->wrong++;
-	else if (a->referred_ms < 0)
-		v->unsent++;
-	else if (!s->found && !(l->folder && a->folder))
-		v->elsewhere++;
-	else if (s->found && known_since(a) < s->oldest_ms)
-		v->expired++;
-	else if (l->until_ms && a->referred_ms > l->until_ms)
-		v->later++;
-	else
-		v->missing++;
-	if ((!w->found || !w->same_size) && v->missing + v->wrong > 0 && v->missing + v->wrong <= NAMED)
-		v->named[v->missing + v->wrong - 1] = v->named[v->missing + v->wrong - 1] ? v->named[v->missing + v->wrong - 1] : a;
+	const struct survey_surveyed *s = &l->run->surveyed[w->surveyed];
+	const struct site *site = site_of(l, a);
+	if (w->found)
+		return w->same_size ? FOUND : WRONG;
+	if (a->referred_ms < 0 && !was_there(s, a, id))
+		return UNSENT;
+	if (!site->found && !(l->folder && a->folder))
+		return ELSEWHERE;
+	if (site->found && known_since(a) < site->oldest_ms)
+		return EXPIRED;
+	if (l->until_ms && (a->referred_ms >= 0 ? a->referred_ms : a->registered_ms) > l->until_ms)
+		return LATER;
+	return s->has_before && tally_is_absent(&s->before, id) ? KNOWN : MISSING;
+}
+
+static int judge(const struct lookup *l, const struct wanted *w, struct verdict *v, struct im_error *err)
+{
+	uint64_t id = hash64_of((const char *const[]){ w->a->tail }, 1);
+	enum fate fate = fate_of(l, w, id);
+	uint64_t *const counts[] = { &v->found, &v->wrong, &v->missing, &v->known, &v->unsent, &v->elsewhere, &v->later, &v->expired };
+	++*counts[fate];
+	if ((fate == MISSING || fate == WRONG) && v->missing + v->wrong <= NAMED)
+		v->named[v->missing + v->wrong - 1] = w->a;
+	return w->found ? 0 : tally_add_absent(&l->run->surveyed[w->surveyed].found.tally, id, err);
 }
 
 static void name_some(const struct verdict *v, char *ret, size_t size)
@@ -219,6 +237,7 @@ static void say_verdict(struct survey_run *r, const struct survey_surveyed *s, c
 	snprintf(text, sizeof text, "%" PRIu64 " attachments are there with their sizes", v->found);
 	say_more(text, sizeof text, v->elsewhere, "are offered where none was found: of other servers, or their folder is in no restored store");
 	say_more(text, sizeof text, v->unsent, "were registered, but have no file, and no message that can be read refers to them");
+	say_more(text, sizeof text, v->known, "were missing in the drill before already");
 	say_more(text, sizeof text, v->later, "were sent after the instant of the files");
 	say_more(text, sizeof text, v->expired, "are older than all that are kept");
 	if (s->found.attachments_cut)
@@ -232,11 +251,15 @@ static int say_all(struct lookup *l, struct im_error *err)
 	struct verdict *v = calloc(r->surveyed_count + 1, sizeof *v);
 	if (!v)
 		return im_fail(err, IM_ENOMEM, "out of memory");
-	for (size_t i = 0; i < l->count; i++)
-		judge(l, &l->items[i], &v[l->items[i].surveyed]);
-	for (size_t i = 0; i < r->surveyed_count; i++) {
+	int rc = 0;
+	for (size_t i = 0; i < r->surveyed_count; i++)
+		r->surveyed[i].found.tally.uploads_until_ms = l->until_ms;
+	for (size_t i = 0; rc == 0 && l->any_tree && i < l->count; i++)
+		rc = judge(l, &l->items[i], &v[l->items[i].surveyed], err);
+	for (size_t i = 0; rc == 0 && i < r->surveyed_count; i++) {
 		struct survey_surveyed *s = &r->surveyed[i];
 		s->found.tally.uploads_found = v[i].found;
+		tally_sort_absent(&s->found.tally);
 		if (!s->found.attachment_count)
 			continue;
 		if (l->any_tree)
@@ -246,7 +269,7 @@ static int say_all(struct lookup *l, struct im_error *err)
 			    s->found.attachment_count);
 	}
 	free(v);
-	return 0;
+	return rc;
 }
 
 int survey_uploads(struct survey_run *r, struct im_error *err)

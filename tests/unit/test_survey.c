@@ -417,7 +417,7 @@ static void survey__a_malformed_earlier_survey_is_told_and_left_out(void **state
 	static const char *const bad[] = {
 		"{\"schema\":\"what\"}", "{\"messages\":-1}", "{\"sample_bits\":65}", "{\"sample_bits\":-1}", "{\"groups\":[[\"zz\"]]}",
 		"{\"groups\":[]}", "{\"groups\":7}", "{\"days\":[[0,-1,1]]}", "{\"days\":[[64,1,1]]}", "{\"days\":[[0,1,0]]}", "{\"days\":[[0,1000000,1]]}",
-		"{\"conversations\":\"====\"}", "{\"conversations\":\"AAAA\"}", "{\"conversations\":null}", "{\"newest_ms\":9000000000000000}" };
+		"{\"conversations\":\"====\"}", "{\"conversations\":\"AAAA\"}", "{\"conversations\":null}", "{\"uploads\":{}}", "{\"uploads\":{\"absent\":\"AAAA\"}}", "{\"newest_ms\":9000000000000000}" };
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		json_t *change = json_loads(bad[i], 0, NULL);
 		json_decref(r->now);
@@ -464,17 +464,24 @@ static void survey__a_view_in_the_tables_place_is_not_read(void **state)
 	assert_said(r, "is not a table but a view");
 }
 
+static void survey__columns_that_are_computed_are_no_message_table(void **state)
+{
+	struct rig *r = *state;
+	sql(r, "CREATE TABLE prosodyarchive (sort_id INTEGER PRIMARY KEY AUTOINCREMENT, host, user, store, \"key\", \"when\", \"with\", type, "
+	       "value AS (hex(zeroblob(200000000 + sort_id))))");
+	survey(r);
+	assert_string_equal(r->said, "");
+}
+
 static void survey__a_table_that_takes_too_long_is_given_up(void **state)
 {
 	struct rig *r = *state;
 	struct store_survey found;
-	sql(r, "CREATE TABLE prosodyarchive (sort_id INTEGER PRIMARY KEY AUTOINCREMENT, host, user, store, \"key\", \"when\", \"with\", type, "
-	       "value AS (hex(zeroblob(3000000 + sort_id))))");
-	sql(r, "INSERT INTO prosodyarchive (host, user, store, \"key\", \"when\", \"with\", type) WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n "
-	       "WHERE i < 100000) SELECT '', '', 'uploads', i, 1, '', '' FROM n");
-	const struct store_survey_request q = { .path = r->db_path, .limit_ms = 50 };
+	make(r);
+	const struct store_survey_request q = { .path = r->db_path, .limit_ms = -1 };
 	assert_int_equal(store_find("sqlite")->survey(&q, &found, &r->err), IM_EFAIL);
 	assert_non_null(strstr(r->err.text, "took longer than"));
+	assert_false(found.known);
 }
 
 static void survey__triggers_blobs_and_odd_times_do_no_harm(void **state)
@@ -560,6 +567,9 @@ static void survey__a_missing_attachment_is_a_difference(void **state)
 	assert_different(r, 1);
 	assert_said(r, "of 5 attachments that messages refer to, 1 are missing and 0 have another size: "
 		       "f5151269%2d115d%2d4295%2d8460%2d000000000003.bin (message of 2024-10-09T03:01:00.000Z)");
+	survey(r);
+	assert_same(r); /* told once */
+	assert_said(r, "1 were missing in the drill before already");
 }
 
 static void survey__an_attachment_of_another_size_is_a_difference(void **state)
@@ -613,6 +623,24 @@ static void survey__a_slot_nobody_sent_is_a_remark(void **state)
 	survey(r);
 	assert_same(r);
 	assert_said(r, "1 were registered, but have no file");
+	survey(r);
+	assert_same(r);
+}
+
+/* With end-to-end encryption no link can be read. */
+static void survey__an_upload_without_a_link_that_was_there_before_is_missing(void **state)
+{
+	struct rig *r = *state;
+	make_uploads(r);
+	slot(r, 7, (DAY0 + 5) * DAY_S + 5, 10);
+	upload(r, 7, 10);
+	survey(r);
+	assert_same(r);
+	drop_upload(r, 7);
+	survey(r);
+	assert_different(r, 1);
+	assert_said(r, "1 are missing");
+	assert_said(r, "000000000007.bin (registered 2024-10-09T00:00:05.000Z)");
 }
 
 static void survey__without_a_store_of_files_it_is_a_remark(void **state)
@@ -694,6 +722,7 @@ int main(void)
 		T(survey__a_malformed_earlier_survey_is_told_and_left_out),
 		T(survey__a_hundred_thousand_conversations_are_bounded_and_still_compared),
 		T(survey__a_view_in_the_tables_place_is_not_read),
+		T(survey__columns_that_are_computed_are_no_message_table),
 		T(survey__a_table_that_takes_too_long_is_given_up),
 		T(survey__triggers_blobs_and_odd_times_do_no_harm),
 		T(survey__all_attachments_there_is_no_difference),
@@ -703,6 +732,7 @@ int main(void)
 		T(survey__attachments_being_expired_are_no_difference),
 		T(survey__attachments_sent_after_the_files_instant_are_no_difference),
 		T(survey__a_slot_nobody_sent_is_a_remark),
+		T(survey__an_upload_without_a_link_that_was_there_before_is_missing),
 		T(survey__without_a_store_of_files_it_is_a_remark),
 		T(survey__a_folder_of_uploads_that_is_no_longer_saved_is_a_difference),
 		T(survey__ejabberd_links_are_looked_for_unless_they_lead_elsewhere),
