@@ -36,6 +36,8 @@ struct compare {
 	int32_t *doubt;          /* per day: changes of the number of owners whose archive begins later than it did */
 };
 
+static const char *plural(uint64_t n) { return n == 1 ? "" : "s"; }
+
 static int64_t highest_number(const struct tally *t) { return t->counter > t->last_id ? t->counter : t->last_id; }
 
 static bool is_older(const struct tally *before, const struct tally *now)
@@ -172,11 +174,11 @@ static void say_lost(struct compare *c)
 	uint64_t lost = c->lost > c->lost_of_days ? c->lost : c->lost_of_days;
 	name_days(c, days, sizeof days);
 	if (c->conversations)
-		snprintf(who, sizeof who, "%zu of %zu conversations", c->conversations, c->before->conversations.count);
+		snprintf(who, sizeof who, "%zu of %zu conversation%s", c->conversations, c->before->conversations.count, plural(c->before->conversations.count));
 	survey_say(c->run, c->store, "messages", false,
 	    "%s lost %" PRIu64 " message%s of %s that %s there in the drill of %s and cannot have expired; "
 	    "if they were deleted on purpose, the next drill takes this as given",
-	    who, lost, lost == 1 ? "" : "s", days, lost == 1 ? "was" : "were", c->when);
+	    who, lost, plural(lost), days, lost == 1 ? "was" : "were", c->when);
 }
 
 static void say_counted(struct compare *c)
@@ -188,15 +190,15 @@ static void say_counted(struct compare *c)
 		return;
 	}
 	if (t->conversations.bits)
-		snprintf(sample, sizeof sample, ", a sample of 1 in 2^%u conversations,", t->conversations.bits);
-	survey_say(c->run, c->store, "messages", true, "%" PRIu64 " messages, %zu conversations%s from %s to %s%s%s%s", t->messages,
-	    t->conversations.count, sample, im_instant_format(from, t->oldest_ms), im_instant_format(to, t->newest_ms),
+		snprintf(sample, sizeof sample, " (a sample of 1 in 2^%u)", t->conversations.bits);
+	survey_say(c->run, c->store, "messages", true, "%" PRIu64 " message%s in %zu conversation%s%s, from %s to %s%s%s%s", t->messages,
+	    plural(t->messages), t->conversations.count, plural(t->conversations.count), sample, im_instant_format(from, t->oldest_ms), im_instant_format(to, t->newest_ms),
 	    c->before ? "; none is missing that was there in the drill of " : "", c->before ? c->when : "",
 	    c->older ? ", as far as this older recovery point goes" : "");
 	if (c->unproven_days)
 		survey_say(c->run, c->store, "messages", true,
-		    "%zu days have fewer messages than in the drill of %s; archives now begin later, so a limit on their length can be the reason",
-		    c->unproven_days, c->when);
+		    "days with fewer messages than in the drill of %s: %zu; archives now begin later, so a limit on their length can be the reason",
+		    c->when, c->unproven_days);
 }
 
 /* --- checks of a single survey --- */
@@ -212,7 +214,7 @@ static void check_counter(struct compare *c)
 		    "the counter of message numbers stands at %" PRId64 "; in the drill of %s it had reached %" PRId64 ": numbers could be given a second time",
 		    c->now->counter, c->when, c->before->counter);
 	if (c->now->unplaced)
-		survey_say(c->run, c->store, "messages", true, "%" PRIu64 " messages have no usable time, or belong to one host too many: they are only counted",
+		survey_say(c->run, c->store, "messages", true, "messages without a usable time, or of one host too many, which are only counted: %" PRIu64,
 		    c->now->unplaced);
 }
 
@@ -248,7 +250,7 @@ static int check_silence(struct compare *c, struct im_error *err)
 	char day[SURVEY_DAY_BYTES];
 	if (silent)
 		survey_say(c->run, c->store, "messages", true, "%zu day%s without any message between days with many, the first %s: was the server down then?", silent,
-		    silent == 1 ? "" : "s", survey_day(day, first * TALLY_DAY_MS));
+		    plural(silent), survey_day(day, first * TALLY_DAY_MS));
 	return 0;
 }
 
@@ -296,8 +298,8 @@ static int compare_with_before(struct compare *c, bool *ret_lost, struct im_erro
 static void say_unknown(struct survey_run *r, const struct survey_surveyed *s, const char *when)
 {
 	if (s->has_before && s->before.messages)
-		survey_say(r, s->store->name, "messages", false, "there is no message table that is known; in the drill of %s there was one with %" PRIu64 " messages",
-		    when, s->before.messages);
+		survey_say(r, s->store->name, "messages", false, "there is no message table that is known; in the drill of %s there was one with %" PRIu64 " message%s",
+		    when, s->before.messages, plural(s->before.messages));
 }
 
 int survey_compare(struct survey_run *r, struct survey_surveyed *s, struct im_error *err)

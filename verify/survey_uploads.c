@@ -218,7 +218,7 @@ static void say_more(char *text, size_t size, uint64_t n, const char *what)
 {
 	size_t len = strlen(text);
 	if (n)
-		snprintf(text + len, size - len, "; %" PRIu64 " %s", n, what);
+		snprintf(text + len, size - len, "; %s: %" PRIu64, what, n);
 }
 
 static void say_verdict(struct survey_run *r, const struct survey_surveyed *s, const struct verdict *v)
@@ -227,21 +227,21 @@ static void say_verdict(struct survey_run *r, const struct survey_surveyed *s, c
 	char text[768], some[512];
 	if (v->missing || v->wrong) {
 		name_some(v, some, sizeof some);
-		survey_say(r, name, "attachments", false, "of %" PRIu64 " attachments that messages refer to, %" PRIu64 " are missing and %" PRIu64 " have another size: %s",
-		    v->found + v->missing + v->wrong, v->missing, v->wrong, some);
+		survey_say(r, name, "attachments", false, "missing: %" PRIu64 ", with another size: %" PRIu64 ", of %" PRIu64 " attachments: %s",
+		    v->missing, v->wrong, v->found + v->missing + v->wrong, some);
 	} else if (!v->found && s->has_before && s->before.uploads_found && v->elsewhere && !s->older) {
-		survey_say(r, name, "attachments", false, "none of the %" PRIu64 " attachments that messages refer to is in a restored store; in the last drill %" PRIu64 " were",
+		survey_say(r, name, "attachments", false, "no attachment that messages refer to (%" PRIu64 ") is in a restored store; found in the drill before: %" PRIu64,
 		    v->elsewhere, s->before.uploads_found);
 		return;
 	}
-	snprintf(text, sizeof text, "%" PRIu64 " attachments are there with their sizes", v->found);
-	say_more(text, sizeof text, v->elsewhere, "are offered where none was found: of other servers, or their folder is in no restored store");
-	say_more(text, sizeof text, v->unsent, "were registered, but have no file, and no message that can be read refers to them");
-	say_more(text, sizeof text, v->known, "were missing in the drill before already");
-	say_more(text, sizeof text, v->later, "were sent after the instant of the files");
-	say_more(text, sizeof text, v->expired, "are older than all that are kept");
+	snprintf(text, sizeof text, "attachments found, with their sizes: %" PRIu64, v->found);
+	say_more(text, sizeof text, v->elsewhere, "offered where none was found (by another server, or the folder is in no restored store)");
+	say_more(text, sizeof text, v->unsent, "registered, but without a file or a message that can be read and refers to it");
+	say_more(text, sizeof text, v->known, "missing in the drill before already");
+	say_more(text, sizeof text, v->later, "sent after the instant of the files");
+	say_more(text, sizeof text, v->expired, "older than all that are kept");
 	if (s->found.attachments_cut)
-		say_more(text, sizeof text, s->found.attachment_count, "were looked for, the first ones; there are more");
+		say_more(text, sizeof text, s->found.attachment_count, "only the first were looked for");
 	survey_say(r, name, "attachments", true, "%s", text);
 }
 
@@ -265,7 +265,7 @@ static int say_all(struct lookup *l, struct im_error *err)
 		if (l->any_tree)
 			say_verdict(r, s, &v[i]);
 		else
-			survey_say(r, s->store->name, "attachments", true, "messages speak of %zu attachments; no store of files was restored, so they were not looked for",
+			survey_say(r, s->store->name, "attachments", true, "not looked for, since no store of files was restored; attachments that messages refer to: %zu",
 			    s->found.attachment_count);
 	}
 	free(v);

@@ -171,7 +171,7 @@ static void survey__counts_what_there_is(void **state)
 	make(r);
 	survey(r);
 	assert_same(r);
-	assert_said(r, "480 messages, 10 conversations from 2024-10-04T00:00:00.000Z to 2024-10-13T03:02:02.000Z");
+	assert_said(r, "480 messages in 10 conversations, from 2024-10-04T00:00:00.000Z to 2024-10-13T03:02:02.000Z");
 }
 
 static void survey__the_same_state_again_is_no_difference(void **state)
@@ -270,7 +270,7 @@ static void survey__a_loss_of_the_newest_day_shows_among_messages_of_one_hour(vo
 	put(r, "anna", "archive", "otto@im.example", DAY0 * DAY_S + 30, "<message/>");
 	survey(r);
 	assert_different(r, 1);
-	assert_said(r, "1 of 1 conversations lost 5 messages of 2024-10-04");
+	assert_said(r, "1 of 1 conversation lost 5 messages of 2024-10-04");
 }
 
 static void survey__an_older_recovery_point_is_no_difference_and_is_not_kept(void **state)
@@ -390,11 +390,11 @@ static void survey__ejabberd_archives_are_known(void **state)
 			       "'<message/>', 'chat')", ((DAY0 + day) * DAY_S + i * 60) * 1000000 + 123456);
 	survey(r);
 	assert_same(r);
-	assert_said(r, "300 messages, 1 conversations from 2024-10-04T00:00:00.123Z");
+	assert_said(r, "300 messages in 1 conversation, from 2024-10-04T00:00:00.123Z");
 	sql(r, "DELETE FROM archive WHERE id IN (100, 101, 130)");
 	survey(r);
 	assert_different(r, 1);
-	assert_said(r, "1 of 1 conversations lost 3 messages of 2024-10-07, 2024-10-08");
+	assert_said(r, "1 of 1 conversation lost 3 messages of 2024-10-07, 2024-10-08");
 }
 
 static void survey__a_store_that_was_not_restored_keeps_its_survey(void **state)
@@ -441,7 +441,7 @@ static void survey__a_hundred_thousand_conversations_are_bounded_and_still_compa
 	       "SELECT 'user' || (i %% 7), (20000 * 86400 + i) * 1000000, '', 'peer' || (i %% 120000), '', 'chat' FROM n");
 	survey(r);
 	assert_same(r);
-	assert_said(r, "a sample of 1 in 2^");
+	assert_said(r, "(a sample of 1 in 2^");
 	auto_free char *text = json_dumps(r->now, JSON_COMPACT);
 	assert_in_range(strlen(text), 1, MAX_JSON_BYTES);
 	survey(r);
@@ -495,7 +495,7 @@ static void survey__triggers_blobs_and_odd_times_do_no_harm(void **state)
 		       "x'3a2f2f')", i, odd[i]);
 	survey(r);
 	assert_same(r);
-	assert_said(r, "6 messages have no usable time");
+	assert_said(r, "of one host too many, which are only counted: 6");
 	survey(r);
 	assert_same(r);
 }
@@ -555,7 +555,7 @@ static void survey__all_attachments_there_is_no_difference(void **state)
 	make_uploads(r);
 	survey(r);
 	assert_same(r);
-	assert_said(r, "5 attachments are there with their sizes\n");
+	assert_said(r, "attachments found, with their sizes: 5\n");
 }
 
 static void survey__a_missing_attachment_is_a_difference(void **state)
@@ -565,11 +565,11 @@ static void survey__a_missing_attachment_is_a_difference(void **state)
 	drop_upload(r, 3);
 	survey(r);
 	assert_different(r, 1);
-	assert_said(r, "of 5 attachments that messages refer to, 1 are missing and 0 have another size: "
+	assert_said(r, "missing: 1, with another size: 0, of 5 attachments: "
 		       "f5151269%2d115d%2d4295%2d8460%2d000000000003.bin (message of 2024-10-09T03:01:00.000Z)");
 	survey(r);
 	assert_same(r); /* told once */
-	assert_said(r, "1 were missing in the drill before already");
+	assert_said(r, "missing in the drill before already: 1");
 }
 
 static void survey__an_attachment_of_another_size_is_a_difference(void **state)
@@ -579,7 +579,7 @@ static void survey__an_attachment_of_another_size_is_a_difference(void **state)
 	upload(r, 2, 999);
 	survey(r);
 	assert_different(r, 1);
-	assert_said(r, "0 are missing and 1 have another size");
+	assert_said(r, "missing: 0, with another size: 1, of 5 attachments");
 }
 
 static void survey__all_attachments_missing_from_their_folder_is_a_difference(void **state)
@@ -590,7 +590,7 @@ static void survey__all_attachments_missing_from_their_folder_is_a_difference(vo
 		drop_upload(r, n);
 	survey(r);
 	assert_different(r, 1);
-	assert_said(r, "5 are missing");
+	assert_said(r, "missing: 5");
 	assert_said(r, "and 2 more");
 }
 
@@ -601,7 +601,7 @@ static void survey__attachments_being_expired_are_no_difference(void **state)
 	drop_upload(r, 0); /* the file goes first, its slot later */
 	survey(r);
 	assert_same(r);
-	assert_said(r, "4 attachments are there with their sizes; 1 are older than all that are kept");
+	assert_said(r, "attachments found, with their sizes: 4; older than all that are kept: 1");
 }
 
 static void survey__attachments_sent_after_the_files_instant_are_no_difference(void **state)
@@ -612,7 +612,7 @@ static void survey__attachments_sent_after_the_files_instant_are_no_difference(v
 	r->stores[1].instant_ms = ((DAY0 + 5) * DAY_S + 4 * 3600 + 30) * 1000;
 	survey(r);
 	assert_same(r);
-	assert_said(r, "1 were sent after the instant of the files");
+	assert_said(r, "sent after the instant of the files: 1");
 }
 
 static void survey__a_slot_nobody_sent_is_a_remark(void **state)
@@ -622,7 +622,7 @@ static void survey__a_slot_nobody_sent_is_a_remark(void **state)
 	slot(r, 7, (DAY0 + 5) * DAY_S + 5, 10);
 	survey(r);
 	assert_same(r);
-	assert_said(r, "1 were registered, but have no file");
+	assert_said(r, "refers to it: 1");
 	survey(r);
 	assert_same(r);
 }
@@ -639,7 +639,7 @@ static void survey__an_upload_without_a_link_that_was_there_before_is_missing(vo
 	drop_upload(r, 7);
 	survey(r);
 	assert_different(r, 1);
-	assert_said(r, "1 are missing");
+	assert_said(r, "missing: 1");
 	assert_said(r, "000000000007.bin (registered 2024-10-09T00:00:05.000Z)");
 }
 
@@ -650,7 +650,7 @@ static void survey__without_a_store_of_files_it_is_a_remark(void **state)
 	r->store_count = 1;
 	survey(r);
 	assert_same(r);
-	assert_said(r, "messages speak of 5 attachments; no store of files was restored");
+	assert_said(r, "no store of files was restored; attachments that messages refer to: 5");
 }
 
 static void survey__a_folder_of_uploads_that_is_no_longer_saved_is_a_difference(void **state)
@@ -663,7 +663,7 @@ static void survey__a_folder_of_uploads_that_is_no_longer_saved_is_a_difference(
 	r->stores[1].path = other;
 	survey(r);
 	assert_different(r, 1);
-	assert_said(r, "none of the 5 attachments that messages refer to is in a restored store; in the last drill 5 were");
+	assert_said(r, "no attachment that messages refer to (5) is in a restored store; found in the drill before: 5");
 }
 
 #define RANDOM "ABCDEFGHIJabcdefghij0123456789ABCDEFGHI"
@@ -691,9 +691,9 @@ static void survey__ejabberd_links_are_looked_for_unless_they_lead_elsewhere(voi
 	r->store_count = 2;
 	survey(r);
 	assert_different(r, 1);
-	assert_said(r, "of 4 attachments that messages refer to, 1 are missing");
+	assert_said(r, "missing: 1, with another size: 0, of 4 attachments");
 	assert_said(r, "2/photo_2.jpg");
-	assert_said(r, "3 attachments are there with their sizes; 1 are offered where none was found");
+	assert_said(r, "attachments found, with their sizes: 3; offered where none was found");
 }
 
 int main(void)
