@@ -139,7 +139,7 @@ static void compare_days(struct compare *c)
 		uint32_t have = tally_count_of_day(c->now, (uint32_t)(g - c->now->groups), b->day);
 		if (have >= b->count)
 			continue;
-		if (c->doubt[b->day] && !c->conversations) {
+		if (c->doubt[b->day]) {
 			c->unproven_days++;
 			continue;
 		}

@@ -231,6 +231,56 @@ static void survey__an_archive_of_limited_length_is_no_difference(void **state)
 	assert_said(r, "a limit on their length can be the reason");
 }
 
+static void survey__a_user_whose_whole_archive_expired_is_no_difference(void **state)
+{
+	struct rig *r = *state;
+	const int64_t noon = (DAY0 + 3) * DAY_S + 43200;
+	sql(r, "%s", prosody_schema);
+	for (int i = 0; i < 8; i++)
+		put(r, "quiet", "archive", "otto@im.example", noon - i * DAY_S / 2 - 60, "<message/>");
+	for (int i = 0; i < 80; i++)
+		put(r, "busy", "archive", "otto@im.example", noon + 60 + i * 3600, "<message/>");
+	survey(r);
+	sql(r, "DELETE FROM prosodyarchive WHERE \"when\" <= %" PRId64, noon);
+	survey(r);
+	assert_same(r);
+}
+
+static void survey__a_user_whose_whole_archive_is_gone_is_a_difference(void **state)
+{
+	struct rig *r = *state;
+	make(r);
+	put(r, "late", "archive", "otto@im.example", (DAY0 + 4) * DAY_S, "<message/>");
+	survey(r);
+	sql(r, "DELETE FROM prosodyarchive WHERE user = 'late'");
+	survey(r);
+	assert_different(r, 1);
+	assert_said(r, "1 of 11 conversations lost 1 message of 2024-10-08 that was there");
+}
+
+static void survey__a_loss_behind_what_was_cut_off_is_a_difference(void **state)
+{
+	struct rig *r = *state;
+	make(r);
+	survey(r);
+	sql(r, "DELETE FROM prosodyarchive WHERE user = 'user1' AND (" ROW_OF_DAY " < 3 OR " ROW_OF_DAY " = 6)");
+	survey(r);
+	assert_different(r, 1);
+	assert_said(r, "the archive lost 12 messages of 2024-10-10");
+}
+
+static void survey__what_was_cut_off_does_not_add_to_a_loss(void **state)
+{
+	struct rig *r = *state;
+	make(r);
+	survey(r);
+	sql(r, "DELETE FROM prosodyarchive WHERE user = 'user1' AND " ROW_OF_DAY " < 3");
+	sql(r, "DELETE FROM prosodyarchive WHERE user = 'user2' AND " ROW_OF_DAY " = 6 AND \"with\" = 'peer1@far.example'");
+	survey(r);
+	assert_different(r, 1);
+	assert_said(r, "1 of 10 conversations lost 4 messages of 2024-10-10 that were");
+}
+
 static void survey__rows_lost_in_the_middle_name_the_day_and_the_conversations(void **state)
 {
 	struct rig *r = *state;
@@ -319,6 +369,19 @@ static void survey__lost_newest_messages_show_if_the_recovery_point_is_later(voi
 	survey(r);
 	assert_true(r->differences > 0);
 	assert_said(r, "the newest messages are gone");
+}
+
+static void survey__the_instants_tell_which_recovery_point_is_older(void **state)
+{
+	struct rig *r = *state;
+	make(r);
+	r->stores[0].instant_ms = INT64_C(1730000000000);
+	survey(r);
+	sql(r, "DELETE FROM prosodyarchive WHERE " ROW_OF_DAY " >= 8");
+	r->stores[0].instant_ms -= 3600000;
+	survey(r);
+	assert_same(r);
+	assert_said(r, "as far as this older recovery point goes");
 }
 
 static void survey__an_emptied_archive_is_a_difference(void **state)
@@ -450,6 +513,25 @@ static void survey__a_hundred_thousand_conversations_are_bounded_and_still_compa
 	survey(r);
 	assert_different(r, 1);
 	assert_said(r, "conversations lost");
+}
+
+static void put_conversations(struct rig *r, int first, int last)
+{
+	sql(r, "INSERT INTO archive (username, timestamp, peer, bare_peer, xml, kind) "
+	       "WITH RECURSIVE n(i) AS (SELECT %d UNION ALL SELECT i + 1 FROM n WHERE i < %d) "
+	       "SELECT 'user' || (i %% 7), (20000 * 86400 + i) * 1000000, '', 'peer' || i, '', 'chat' FROM n", first, last);
+}
+
+static void survey__conversations_that_leave_the_sample_are_no_difference(void **state)
+{
+	struct rig *r = *state;
+	sql(r, "%s", ejabberd_schema);
+	put_conversations(r, 1, 90000);
+	survey(r);
+	put_conversations(r, 90001, 110000);
+	survey(r);
+	assert_same(r);
+	assert_said(r, "a sample of 1 in 2^1");
 }
 
 /* --- hostile databases --- */
@@ -706,12 +788,17 @@ int main(void)
 		T(survey__no_name_gets_into_it),
 		T(survey__what_expired_is_no_difference),
 		T(survey__an_archive_of_limited_length_is_no_difference),
+		T(survey__a_user_whose_whole_archive_expired_is_no_difference),
+		T(survey__a_user_whose_whole_archive_is_gone_is_a_difference),
+		T(survey__a_loss_behind_what_was_cut_off_is_a_difference),
+		T(survey__what_was_cut_off_does_not_add_to_a_loss),
 		T(survey__rows_lost_in_the_middle_name_the_day_and_the_conversations),
 		T(survey__a_loss_shows_although_more_came_since),
 		T(survey__a_loss_of_the_newest_day_shows_among_messages_of_one_hour),
 		T(survey__an_older_recovery_point_is_no_difference_and_is_not_kept),
 		T(survey__a_loss_shows_at_an_older_recovery_point_too),
 		T(survey__lost_newest_messages_show_if_the_recovery_point_is_later),
+		T(survey__the_instants_tell_which_recovery_point_is_older),
 		T(survey__an_emptied_archive_is_a_difference),
 		T(survey__a_table_that_is_gone_is_a_difference),
 		T(survey__a_counter_below_the_highest_number_is_a_difference),
@@ -721,6 +808,7 @@ int main(void)
 		T(survey__a_store_that_was_not_restored_keeps_its_survey),
 		T(survey__a_malformed_earlier_survey_is_told_and_left_out),
 		T(survey__a_hundred_thousand_conversations_are_bounded_and_still_compared),
+		T(survey__conversations_that_leave_the_sample_are_no_difference),
 		T(survey__a_view_in_the_tables_place_is_not_read),
 		T(survey__columns_that_are_computed_are_no_message_table),
 		T(survey__a_table_that_takes_too_long_is_given_up),
