@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "cli/outlook.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 
@@ -98,10 +99,6 @@ static void clocks_json(json_t *j, const struct restore_result *r)
 	if (r->rto_ms) {
 		output_integer(j, "rto_ms", r->rto_ms);
 		output_boolean(j, "rto_met", r->rto_met);
-	}
-	if (r->forecast_p50_ms) {
-		output_integer(j, "forecast_p50_ms", r->forecast_p50_ms);
-		output_integer(j, "forecast_p95_ms", r->forecast_p95_ms);
 	}
 	output_array(j, "phases");
 	for (size_t i = 0; i < r->phase_count; i++) {
@@ -241,29 +238,6 @@ static void say_phases(const struct cli *cli, const struct restore_result *r)
 	}
 }
 
-static const char *tier_of(int64_t rto_ms)
-{
-	static const char *const tiers[] = { "core", "im", "collab", "noncore" };
-	for (size_t i = 0; i < 4; i++)
-		if (im_tier_rto_ms(tiers[i]) == rto_ms)
-			return tiers[i];
-	return NULL;
-}
-
-/* "15 min (im)" */
-static void format_target(char *ret, size_t size, int64_t rto_ms)
-{
-	char plain[40];
-	const char *tier = tier_of(rto_ms);
-	if (rto_ms % 3600000 == 0)
-		snprintf(plain, sizeof plain, "%" PRId64 " h", rto_ms / 3600000);
-	else if (rto_ms % 60000 == 0)
-		snprintf(plain, sizeof plain, "%" PRId64 " min", rto_ms / 60000);
-	else
-		im_duration_format(plain, sizeof plain, rto_ms);
-	snprintf(ret, size, tier ? "%s (%s)" : "%s", plain, tier);
-}
-
 static const char *verdict_word(int rc)
 {
 	switch (rc) {
@@ -297,7 +271,7 @@ static void say_verdict(const struct cli *cli, const struct restore_result *r, i
 	if (r->data_complete_ms >= 0)
 		snprintf(complete, sizeof complete, "  data complete %s", im_duration_format(t, sizeof t, r->data_complete_ms));
 	if (r->rto_ms && r->data_complete_ms >= 0) {
-		format_target(t, sizeof t, r->rto_ms);
+		outlook_target(t, sizeof t, r->rto_ms);
 		snprintf(target, sizeof target, "  target %s: %s", t, r->rto_met ? "MET" : "MISSED");
 	}
 	im_instant_format(instant, r->instant_reached_ms);
@@ -308,18 +282,69 @@ static void say_verdict(const struct cli *cli, const struct restore_result *r, i
 	output_line(cli, "%s  %s to %s (snapshot %" PRIu64 "%s)%s%s%s", verdict_word(rc), r->node, instant, r->seq, log, ready, complete, target);
 }
 
-static void say_forecast(const struct cli *cli, const struct restore_result *r)
+static void say_room(const struct cli *cli, const struct restore_result *r)
 {
-	char p50[40], p95[40], target[60], free_text[24];
+	char free_text[24];
 	for (size_t i = 0; i < r->store_count; i++)
 		if (r->stores[i].bytes_free && r->stores[i].bytes_free < r->stores[i].bytes)
 			output_line(cli, "  %-14s only %s free at %s", r->stores[i].name,
 			    im_bytes_format(free_text, sizeof free_text, r->stores[i].bytes_free), r->stores[i].path ? r->stores[i].path : "");
-	if (!r->forecast_p50_ms)
+}
+
+/* What the plan of a dry run says is more exact than what a snapshot's metadata does. */
+static void sizes_of_plan(const struct cli *cli, const struct restore_result *r, struct forecast_sizes *ret)
+{
+	bool checked = !cli->options.check || strcmp(cli->options.check, "none") != 0;
+	*ret = (struct forecast_sizes){ .write_bytes = r->bytes_to_write, .files = r->files, .packs = r->packs, .stores = r->store_count };
+	for (size_t i = 0; i < r->store_count; i++) {
+		const struct restore_store *s = &r->stores[i];
+		ret->database_bytes += checked && strcmp(s->type, "sqlite") == 0 ? s->bytes : 0;
+		ret->log_bytes += s->log_bytes;
+		ret->log_segments += s->log_segments;
+	}
+	ret->read_bytes = r->bytes_to_read > ret->log_bytes ? r->bytes_to_read - ret->log_bytes : 0;
+}
+
+static const char *largest_place(const struct restore_result *r)
+{
+	const struct restore_store *most = NULL;
+	for (size_t i = 0; i < r->store_count; i++)
+		if (r->stores[i].path && (!most || r->stores[i].bytes > most->bytes))
+			most = &r->stores[i];
+	return most ? most->path : NULL;
+}
+
+/* Whatever keeps it from being made, the plan stands. */
+static bool forecast_plan(const struct cli *cli, const struct restore_result *r, struct forecast_node *ret)
+{
+	struct drill_list history;
+	struct snapshot *s = NULL;
+	if (!r->bytes_to_write || drills_read(cli->vault, r->node, &history, NULL))
+		return false;
+	snapshot_choose(cli->vault->storage, cli->vault->keyring, r->node, r->snapshot, NULL, NULL, &s, NULL);
+	sizes_of_plan(cli, r, &ret->sizes);
+	forecast_probe(cli->vault, s, largest_place(r), &ret->machine);
+	forecast_make(FORECAST_FULL, &ret->sizes, &ret->machine, &history, &ret->full);
+	forecast_make(FORECAST_INSTANT, &ret->sizes, &ret->machine, &history, &ret->instant);
+	snapshot_free(s);
+	drill_list_clear(&history);
+	return true;
+}
+
+static void tell_forecast(const struct cli *cli, const struct restore_result *r, enum restore_mode mode)
+{
+	struct forecast_node f;
+	const struct forecast *asked = mode == RESTORE_ORDINARY ? &f.full : &f.instant;
+	char text[240], ground[120];
+	if (!forecast_plan(cli, r, &f))
 		return;
-	format_target(target, sizeof target, r->rto_ms);
-	output_line(cli, "forecast: %s, at worst %s%s%s", im_duration_format(p50, sizeof p50, r->forecast_p50_ms),
-	    im_duration_format(p95, sizeof p95, r->forecast_p95_ms), r->rto_ms ? "; target " : "", r->rto_ms ? target : "");
+	output_integer(cli->json, "forecast_p50_ms", asked->ready_p50_ms);
+	output_integer(cli->json, "forecast_p95_ms", asked->ready_p95_ms);
+	outlook_json(cli->json, &f);
+	output_line(cli, "forecast: %s", outlook_text(text, sizeof text, &f, r->rto_ms));
+	output_line(cli, "  %s", outlook_ground(ground, sizeof ground, asked));
+	if (outlook_warning(asked, r->rto_ms))
+		output_problem("%s", outlook_warning(asked, r->rto_ms));
 }
 
 static void say_damage(const struct restore_result *r)
@@ -340,7 +365,7 @@ static void say(const struct cli *cli, const struct restore_result *r, int rc)
 	if (cli->options.dry_run) {
 		say_plan(cli, r);
 		say_stores(cli, r);
-		say_forecast(cli, r);
+		say_room(cli, r);
 		return;
 	}
 	say_stores(cli, r);
@@ -433,6 +458,8 @@ static int run(struct cli *cli, struct im_error *err)
 	progress_hide();
 	result_json(cli->json, &result);
 	say(cli, &result, rc);
+	if (o->dry_run && result.snapshot)
+		tell_forecast(cli, &result, mode);
 	restore_result_clear(&result);
 	return rc;
 }
