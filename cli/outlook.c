@@ -1,37 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Forecasts and targets in words and in JSON, the same in every command.
+ * Forecasts in words and in JSON, the same in every command.
  */
 #include "cli/outlook.h"
 
 #include "base/clock.h"
 #include "cli/output.h"
+#include "cli/restore_answer.h"
 
-#include <inttypes.h>
 #include <stdio.h>
-
-static const char *tier_of(int64_t rto_ms)
-{
-	static const char *const tiers[] = { "core", "im", "collab", "noncore" };
-	for (size_t i = 0; i < 4; i++)
-		if (im_tier_rto_ms(tiers[i]) == rto_ms)
-			return tiers[i];
-	return NULL;
-}
-
-char *outlook_target(char *ret, size_t size, int64_t rto_ms)
-{
-	const char *tier = tier_of(rto_ms);
-	char plain[40];
-	if (rto_ms % 3600000 == 0)
-		snprintf(plain, sizeof plain, "%" PRId64 " h", rto_ms / 3600000);
-	else if (rto_ms % 60000 == 0)
-		snprintf(plain, sizeof plain, "%" PRId64 " min", rto_ms / 60000);
-	else
-		im_duration_format(plain, sizeof plain, rto_ms);
-	snprintf(ret, size, tier ? "%s (%s)" : "%s", plain, tier);
-	return ret;
-}
 
 void outlook_json(json_t *object, const struct forecast_node *f)
 {
@@ -48,11 +25,12 @@ void outlook_json(json_t *object, const struct forecast_node *f)
 
 char *outlook_text(char *ret, size_t size, const struct forecast_node *f, int64_t rto_ms)
 {
-	char full[40], full95[40], instant[40], instant95[40], target[80];
+	char full[40], full95[40], instant[40], instant95[40], target[80] = "";
+	if (rto_ms > 0)
+		restore_format_target(target, sizeof target, rto_ms);
 	snprintf(ret, size, "%s (p95 %s), instant %s (p95 %s)%s%s", im_duration_format(full, sizeof full, f->full.ready_p50_ms),
 	    im_duration_format(full95, sizeof full95, f->full.ready_p95_ms), im_duration_format(instant, sizeof instant, f->instant.ready_p50_ms),
-	    im_duration_format(instant95, sizeof instant95, f->instant.ready_p95_ms), rto_ms > 0 ? "; target " : "",
-	    rto_ms > 0 ? outlook_target(target, sizeof target, rto_ms) : "");
+	    im_duration_format(instant95, sizeof instant95, f->instant.ready_p95_ms), *target ? "; target " : "", target);
 	return ret;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Forecasts and targets as commands show them.
+ * Forecasts as commands show them.
  */
 #ifndef IM_CLI_OUTLOOK_H
 #define IM_CLI_OUTLOOK_H
@@ -8,8 +8,6 @@
 #include "cli/cli.h"
 #include "verify/forecast.h"
 
-/* "15 min (im)": a recovery target with the tier it is that of; returns ret. */
-char *outlook_target(char *ret, size_t size, int64_t rto_ms);
 /* forecast_full_p50_ms, … of service ready, and how much the forecast knows. */
 void outlook_json(json_t *object, const struct forecast_node *f);
 /* "12.3 s (p95 15.1 s), instant 0.61 s (p95 0.80 s); target 15 min (im)"; rto_ms 0: no target. Returns ret. */
