@@ -10,7 +10,7 @@
 
 /* For a probe that could not measure. */
 #define READ_RATE 300e6
-#define DECODE_RATE 500e6
+#define DECODE_RATE 900e6  /* and of the machine that the constants are from */
 #define WRITE_RATE 300e6
 #define READ_GAIN 1.6      /* two threads read */
 #define WRITE_GAIN 1.5     /* two threads write */
@@ -36,6 +36,12 @@ static double overlap(double a, double b, double c, unsigned cpus)
 	return pow(pow(a, p) + pow(b, p) + pow(c, p), 1 / p);
 }
 
+/* What only processors do takes so many times as long here. */
+static double slowness(const struct forecast_machine *m)
+{
+	return DECODE_RATE / or_default(m->decode_rate, DECODE_RATE);
+}
+
 /* read, write: bytes. */
 static double fetch_ms(double read, double write, double files, const struct forecast_machine *m)
 {
@@ -45,21 +51,21 @@ static double fetch_ms(double read, double write, double files, const struct for
 	double reading = ms_of(read, or_default(m->read_rate, READ_RATE) * READ_GAIN);
 	double decoding = ms_of(write, decode_rate) / cpus;
 	double writing = ms_of(write, or_default(m->write_rate, WRITE_RATE) * WRITE_GAIN);
-	return overlap(reading, decoding, writing, cpus) + files * 0.06;
+	return overlap(reading, decoding, writing, cpus) + slowness(m) * files * 0.06;
 }
 
-static double begin_ms(const struct forecast_sizes *z)
+static double begin_ms(const struct forecast_sizes *z, const struct forecast_machine *m)
 {
-	return 20 + (double)z->packs * 0.05 + (double)z->write_bytes / 60e6 + (double)z->files * 0.005 +
-	    (double)z->log_segments * 0.4 + ms_of((double)z->log_bytes, LOG_RATE);
+	return 10 + slowness(m) * ((double)z->packs * 0.05 + (double)z->write_bytes / 60e6 + (double)z->files * 0.005 +
+	    (double)z->log_segments * 0.4 + ms_of((double)z->log_bytes, LOG_RATE));
 }
 
 static void full_parts(const struct forecast_sizes *z, const struct forecast_machine *m, struct forecast_parts *ret)
 {
-	ret->ms[PART_BEGIN] = begin_ms(z);
+	ret->ms[PART_BEGIN] = begin_ms(z, m);
 	ret->ms[PART_FETCH] = fetch_ms((double)z->read_bytes, (double)z->write_bytes, (double)z->files, m);
 	ret->ms[PART_END] = 20 + (double)z->files * 0.02 + ms_of((double)z->write_bytes, 40 * or_default(m->write_rate, WRITE_RATE));
-	ret->ms[PART_CHECK] = ms_of((double)z->database_bytes, CHECK_RATE) + (double)z->files * 0.01;
+	ret->ms[PART_CHECK] = slowness(m) * (ms_of((double)z->database_bytes, CHECK_RATE) + (double)z->files * 0.01);
 }
 
 /* Small files at once, the rest while the service runs. */
@@ -68,7 +74,7 @@ static void instant_parts(const struct forecast_sizes *z, const struct forecast_
 	double tree = (double)(z->write_bytes > z->database_bytes ? z->write_bytes - z->database_bytes : 0), write = (double)z->write_bytes;
 	double eager = z->files > z->stores && tree / (double)z->files < EAGER_FILE_BYTES ? tree : tree / 20;
 	double share = write > 0 ? eager / write : 0, read = (double)z->read_bytes;
-	ret->ms[PART_BEGIN] = begin_ms(z);
+	ret->ms[PART_BEGIN] = begin_ms(z, m);
 	ret->ms[PART_FETCH] = 5 + fetch_ms(read * share, eager, (double)z->files, m);
 	ret->ms[PART_END] = 60 + (double)z->files * 0.02;
 	ret->ms[PART_HYDRATE] = 80 + 1.1 * fetch_ms(read * (1 - share), write - eager, 0, m);

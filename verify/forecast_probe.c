@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A short look at this machine: how fast one thread opens entries, how fast packs come, how fast the
+ * A short look at this machine: how fast its processors open entries, how fast packs come, how fast the
  * target's disk takes blocks. Each of the three has its own budget and uses what a restore uses. Nothing
  * is left behind: the file that is written never has a name. A figure that cannot be had is 0.
  */
@@ -15,13 +15,14 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-enum { DECODE_US = 40000, READ_US = 70000, WRITE_US = 70000 };
+enum { DECODE_US = 60000, READ_US = 70000, WRITE_US = 70000 };
 enum { ENTRY_BYTES = 256 << 10, RANGE_BYTES = 1 << 20, RANGE_MIN_BYTES = 64 << 10, READ_RANGES = 8, READ_TRIES = 64, PACKS_SEEN = 16,
 	WRITE_BYTES = 8 << 20, WRITE_STEP = 1 << 20 };
 #define MEMORY_RATE 4e9 /* of packs that lie in memory: they are copied once */
@@ -117,38 +118,70 @@ static void fill_sample(uint8_t *ret, size_t len)
 	}
 }
 
-/* Of this thread's own time: what others take from it now they need not take from a restore. */
-static int64_t thread_us(void)
+struct decoding { /* one thread's */
+	const struct vault *vault;
+	pthread_t thread;
+	const int64_t *until_us;
+	uint64_t decoded;
+	int64_t us;
+	bool ok;
+};
+
+/* After a first turn to warm up, until the time is over. */
+static bool decode_again(struct decoding *d, struct codec *codec, const struct pack_key *key, const uint8_t *sealed, size_t stored, uint8_t *copy, uint8_t *plain)
 {
-	struct timespec t;
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+	int64_t begin = 0;
+	for (int i = -1;; i++) {
+		memcpy(copy, sealed, stored); /* it is decrypted in place */
+		if (entry_decode(codec, key, NULL, ENTRY_EXTENT, 0, copy, stored, plain, ENTRY_BYTES, NULL))
+			return false;
+		if (i < 0)
+			begin = im_monotonic_us();
+		else
+			d->decoded += ENTRY_BYTES;
+		d->us = im_monotonic_us() - begin;
+		if (i > 0 && im_monotonic_us() >= *d->until_us)
+			return true;
+	}
 }
 
-static double probe_decode(const struct vault *v)
+static void *decode_main(void *context)
 {
+	struct decoding *d = context;
 	struct pack_key key;
 	struct codec *codec = NULL;
 	size_t stored = 0, bound = codec_bound(ENTRY_BYTES);
 	auto_free uint8_t *plain = malloc(ENTRY_BYTES), *sealed = malloc(bound), *copy = malloc(bound);
-	uint64_t decoded = 0;
-	int64_t begin = 0, end = 0, until = im_monotonic_us() + 2 * DECODE_US;
 	if (!plain || !sealed || !copy || codec_new(1, &codec, NULL))
-		return 0;
+		return NULL;
 	fill_sample(plain, ENTRY_BYTES);
-	pack_key_new(v->id, &key);
-	int rc = entry_encode(codec, &key, NULL, ENTRY_EXTENT, 0, plain, ENTRY_BYTES, sealed, &stored, NULL);
-	for (int i = -1; rc == 0 && (i < 1 || (end - begin < DECODE_US && im_monotonic_us() < until)); i++) {
-		if (i <= 0) /* the first warms up */
-			begin = thread_us();
-		memcpy(copy, sealed, stored);
-		rc = entry_decode(codec, &key, NULL, ENTRY_EXTENT, 0, copy, stored, plain, ENTRY_BYTES, NULL);
-		decoded = i < 0 ? 0 : decoded + ENTRY_BYTES;
-		end = thread_us();
-	}
+	pack_key_new(d->vault->id, &key);
+	d->ok = entry_encode(codec, &key, NULL, ENTRY_EXTENT, 0, plain, ENTRY_BYTES, sealed, &stored, NULL) == 0 &&
+	    decode_again(d, codec, &key, sealed, stored, copy, plain);
 	codec_free(codec);
 	crypto_wipe(&key, sizeof key);
-	return rc == 0 && end > begin ? (double)decoded * 1e6 / (double)(end - begin) : 0;
+	return NULL;
+}
+
+/* All processors at once, by the wall clock: what they share, and what others take from them now, a restore will not have either. */
+static double probe_decode(const struct vault *v, unsigned cpus)
+{
+	struct decoding threads[8];
+	unsigned count = 0, good = 0;
+	double sum = 0;
+	const int64_t until_us = im_monotonic_us() + DECODE_US;
+	for (; count < cpus && count < sizeof threads / sizeof *threads; count++) {
+		threads[count] = (struct decoding){ .vault = v, .until_us = &until_us };
+		if (pthread_create(&threads[count].thread, NULL, decode_main, &threads[count]))
+			break;
+	}
+	for (unsigned i = 0; i < count; i++) {
+		const struct decoding *d = &threads[i];
+		pthread_join(d->thread, NULL);
+		sum += d->ok && d->us > 0 ? (double)d->decoded * 1e6 / (double)d->us : 0;
+		good += d->ok && d->us > 0;
+	}
+	return good ? sum / good : 0;
 }
 
 /* --- reading --- */
@@ -281,7 +314,7 @@ static double probe_write(const char *target)
 void forecast_probe(const struct vault *v, const struct snapshot *s, const char *target, struct forecast_machine *ret)
 {
 	*ret = (struct forecast_machine){ .cpus = count_cpus() };
-	ret->decode_rate = probe_decode(v);
+	ret->decode_rate = probe_decode(v, ret->cpus);
 	if (s)
 		ret->read_rate = probe_read(v, s);
 	if (target)
