@@ -84,11 +84,48 @@ static bool is_shared(enum forecast_part part)
 	return part == PART_BEGIN || part == PART_START;
 }
 
-/* By how much the model was wrong for this part, as a logarithm; false: this lesson says nothing about it. */
-static bool factor_of(const struct forecast_lesson *l, enum forecast_part part, double *ret)
+struct question {
+	enum forecast_scenario scenario;
+	const struct forecast_sizes *sizes;
+	const struct forecast_machine *machine; /* of this host, or of the lesson that is foretold */
+	bool here;
+	const struct forecast_lesson *lessons;
+	size_t count;
+	double usual_decode, usual_write; /* what probes of this host found in the median; 0: none yet */
+};
+
+/* A probe is short, and what it sees may be over soon; on a host that was probed before, half of what it says is what they said. */
+static struct forecast_machine steady(const struct question *q, const struct forecast_machine *m, bool here)
 {
+	struct forecast_machine ret = *m;
+	if (here && q->usual_decode > 0 && m->decode_rate > 0)
+		ret.decode_rate = sqrt(m->decode_rate * q->usual_decode);
+	if (here && q->usual_write > 0 && m->write_rate > 0)
+		ret.write_rate = sqrt(m->write_rate * q->usual_write);
+	return ret;
+}
+
+static void take_usual(struct question *q)
+{
+	struct point decode[FORECAST_LESSONS_MAX], write[FORECAST_LESSONS_MAX];
+	size_t n = 0, k = 0;
+	for (size_t i = 0; i < q->count; i++) {
+		const struct forecast_machine *m = &q->lessons[i].machine;
+		if (q->lessons[i].same_host && m->decode_rate > 0)
+			decode[n++] = (struct point){ m->decode_rate, 1 };
+		if (q->lessons[i].same_host && m->write_rate > 0)
+			write[k++] = (struct point){ m->write_rate, 1 };
+	}
+	q->usual_decode = n ? quantile(decode, n, 0.5) : 0;
+	q->usual_write = k ? quantile(write, k, 0.5) : 0;
+}
+
+/* By how much the model was wrong for this part, as a logarithm; false: this lesson says nothing about it. */
+static bool factor_of(const struct question *q, const struct forecast_lesson *l, enum forecast_part part, double *ret)
+{
+	const struct forecast_machine then = steady(q, &l->machine, l->same_host);
 	struct forecast_parts model;
-	forecast_parts_of(l->scenario, &l->sizes, &l->machine, &model);
+	forecast_parts_of(l->scenario, &l->sizes, &then, &model);
 	if (l->took.ms[part] >= 0)
 		*ret = log((l->took.ms[part] + GRAIN_MS) / (model.ms[part] + GRAIN_MS));
 	else if (part == PART_HYDRATE)
@@ -98,13 +135,6 @@ static bool factor_of(const struct forecast_lesson *l, enum forecast_part part, 
 	return true;
 }
 
-struct question {
-	enum forecast_scenario scenario;
-	const struct forecast_sizes *sizes;
-	const struct forecast_machine *machine;
-	const struct forecast_lesson *lessons;
-	size_t count;
-};
 
 static double correct(const struct question *q, enum forecast_part part, double model_ms)
 {
@@ -112,7 +142,7 @@ static double correct(const struct question *q, enum forecast_part part, double 
 	size_t n = 0;
 	for (size_t i = 0; i < q->count; i++) {
 		const struct forecast_lesson *l = &q->lessons[i];
-		if ((l->scenario != q->scenario && !is_shared(part)) || !factor_of(l, part, &points[n].value))
+		if ((l->scenario != q->scenario && !is_shared(part)) || !factor_of(q, l, part, &points[n].value))
 			continue;
 		points[n++].weight = weight_of(l, q->count - 1 - i, q->scenario, q->sizes, q->machine);
 	}
@@ -123,10 +153,12 @@ static double correct(const struct question *q, enum forecast_part part, double 
 	return fmax((model_ms + GRAIN_MS) * exp(quantile(points, n, 0.5)) - GRAIN_MS, 0);
 }
 
-static void predict(const struct question *q, struct forecast_parts *ret)
+static void predict(struct question *q, struct forecast_parts *ret)
 {
 	struct forecast_parts model;
-	forecast_parts_of(q->scenario, q->sizes, q->machine, &model);
+	take_usual(q);
+	const struct forecast_machine now = steady(q, q->machine, q->here);
+	forecast_parts_of(q->scenario, q->sizes, &now, &model);
 	for (int i = 0; i < PART_COUNT; i++)
 		ret->ms[i] = correct(q, (enum forecast_part)i, model.ms[i]);
 }
@@ -150,7 +182,7 @@ static void replay(const struct question *q, struct past *ret)
 	ret->count = 0;
 	for (size_t i = 0; i < q->count; i++) {
 		const struct forecast_lesson *l = &q->lessons[i];
-		const struct question then = { l->scenario, &l->sizes, &l->machine, q->lessons, i };
+		struct question then = { l->scenario, &l->sizes, &l->machine, l->same_host, q->lessons, i };
 		struct forecast_parts p;
 		if (l->scenario != q->scenario)
 			continue;
@@ -213,7 +245,7 @@ void forecast_make(enum forecast_scenario scenario, const struct forecast_sizes 
 	struct forecast_sizes known = *sizes;
 	size_t count = forecast_lessons_take(history, machine, lessons);
 	guess_files(lessons, count, &known);
-	const struct question q = { scenario, &known, machine, lessons, count };
+	struct question q = { scenario, &known, machine, true, lessons, count };
 	struct forecast_parts p;
 	struct past past;
 	predict(&q, &p);

@@ -59,6 +59,7 @@ struct recovery {
 	int64_t start_ms;    /* of the service; 0: none was started */
 	int64_t foretold_ms; /* 0: nobody did */
 	const struct forecast_machine *machine;
+	const char *host;    /* NULL: this one */
 };
 
 static struct forecast_sizes sizes_of(double mb)
@@ -82,8 +83,9 @@ static json_t *meta_of(const struct recovery *c)
 {
 	const struct forecast_sizes sizes = sizes_of(c->mb);
 	double complete = truth_ms(c->mb, c->factor), ready = complete + (double)c->start_ms;
-	char host[256] = "";
-	gethostname(host, sizeof host - 1);
+	char here[256] = "";
+	gethostname(here, sizeof here - 1);
+	const char *host = c->host ? c->host : here;
 	json_t *m = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:s, s:[o, o, o, o, o], s:o, s:o}", "kind", "drill", "host", host, "scenario", c->scenario,
 	    "mode", strcmp(c->scenario, "full") == 0 ? "ordinary" : "blocks", "time_ms", (json_int_t)T0, "service_ready_ms", (json_int_t)ready,
 	    "data_complete_ms", (json_int_t)complete, "verdict", c->verdict, "phases", phase("open", 20), phase("plan", 20),
@@ -207,9 +209,20 @@ static void make__a_machine_half_as_fast_takes_twice_as_long(void **state)
 	struct rig *r = *state;
 	const struct forecast_machine half = { .cpus = 2, .read_rate = 250 * MB, .decode_rate = 300 * MB, .write_rate = 200 * MB };
 	for (int i = 0; i < 8; i++)
-		happened(r, (struct recovery){ .mb = 1000, .factor = 1 });
+		happened(r, (struct recovery){ .mb = 1000, .factor = 1, .host = "elsewhere.example.org" });
 	double fast = (double)ask(r, FORECAST_FULL, 1000, &usual).ready_p50_ms;
+	assert_within(fast, truth_ms(1000, 1), 25);
 	assert_within(ask(r, FORECAST_FULL, 1000, &half).ready_p50_ms, 2 * fast, 25);
+}
+
+static void make__does_not_believe_one_probe_against_many(void **state)
+{
+	struct rig *r = *state;
+	const struct forecast_machine half = { .cpus = 2, .read_rate = 250 * MB, .decode_rate = 300 * MB, .write_rate = 200 * MB };
+	for (int i = 0; i < 8; i++)
+		happened(r, (struct recovery){ .mb = 1000, .factor = 1 });
+	double fast = (double)ask(r, FORECAST_FULL, 1000, &usual).ready_p50_ms, slow = (double)ask(r, FORECAST_FULL, 1000, &half).ready_p50_ms;
+	assert_true(slow > 1.2 * fast && slow < 1.7 * fast);
 }
 
 static void make__only_what_came_back_whole_teaches(void **state)
@@ -547,6 +560,7 @@ int main(void)
 		TEST(make__is_not_led_astray_by_one),
 		TEST(make__p95_knows_of_past_errors),
 		TEST(make__a_machine_half_as_fast_takes_twice_as_long),
+		TEST(make__does_not_believe_one_probe_against_many),
 		TEST(make__only_what_came_back_whole_teaches),
 		TEST(make__the_service_belongs_to_ready_alone),
 		TEST(make__tells_its_own_error),
