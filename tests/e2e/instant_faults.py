@@ -4,7 +4,6 @@ a disk whose power can be cut, the restore under way with its processes, and tho
 it fills. Whatever they start or mount is ended, by its id, when a scene ends.
 """
 import contextlib
-import ctypes
 import fcntl
 import os
 import random
@@ -27,8 +26,6 @@ from prosody import process_state, skip
 PAGE, BLOCK, MB = 4096, 64 << 10, 1 << 20
 ROLES = ("imvault", "imvault-keeper", "imvault-keeper2", "imvault-worker")
 SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2  # EXT4_IOC_SHUTDOWN = XFS_IOC_GOINGDOWN = BTRFS_IOC_SHUTDOWN
-CLONE_NEWNS = 0x20000
-libc = ctypes.CDLL(None, use_errno=True)
 
 
 def wait_for(what, wanted, seconds=60):
@@ -421,19 +418,14 @@ class Scene:
         for folder in folders:
             check(not mounted_on(folder), f"{folder} is a mount point")
 
-    def is_swept(self, folder):
-        """Whoever has a mount namespace of his own just now, such as another restore in its switch, may keep an alias for a moment."""
-        stage = instant.stage_of(folder)
-        if not stage.exists():
-            return True
-        answer = self.abort(folder)
-        check(answer.code == 0 or is_empty_leftover(stage), f"--abort of a complete restore: {answer.code} {answer.everything()}")
-        return not stage.exists() or is_empty_leftover(stage)
-
     def tidy(self, *folders):
         """After the last user: second names go, and nothing else is left."""
         for folder in folders:
-            wait_for(f"the end of {instant.stage_of(folder)}", lambda: self.is_swept(folder), 20)
+            stage = instant.stage_of(folder)
+            if stage.exists():
+                answer = self.abort(folder)
+                check(answer.code == 0 or is_empty_leftover(stage), f"--abort of a complete restore: {answer.code} {answer.everything()}")
+            check(not stage.exists() or is_empty_leftover(stage), f"{stage} is still there: {sorted(map(str, stage.rglob('*')))[:8]}")
             check(not mounted_on(folder), f"{folder} is a mount point")
             check(not is_immutable(folder), f"{folder} is immutable")
             left = instant.marked_files(folder)
