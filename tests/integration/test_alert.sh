@@ -163,8 +163,9 @@ sleep 1.1
 run 4 -c conf backup
 told 2 "after repeat"
 back
-run 0 -c conf status
-told 3 "over, as status sees it"
+run 0 -c conf verify
+told 3 "over, as verify sees it"
+run 0 -c conf backup
 
 # Two at once say it once.
 conf 1h
