@@ -56,13 +56,15 @@ static struct seen *find(const struct alert_watch *w, const char *store)
 
 static struct seen *find_or_add(struct alert_watch *w, const char *store)
 {
-	struct seen *found = find(w, store), *grown = found ? NULL : reallocarray(w->stores, w->store_count + 1, sizeof *grown);
-	char *name = grown ? strdup(store) : NULL;
-	w->stores = grown ? grown : w->stores;
-	if (found || !name)
+	struct seen *found = find(w, store);
+	if (found)
 		return found;
-	grown[w->store_count] = (struct seen){ .store = name };
-	return &grown[w->store_count++];
+	struct seen *grown = reallocarray(w->stores, w->store_count + 1, sizeof *grown);
+	if (!grown)
+		return NULL;
+	w->stores = grown;
+	grown[w->store_count] = (struct seen){ .store = strdup(store) };
+	return grown[w->store_count].store ? &grown[w->store_count++] : NULL;
 }
 
 static void look_at(struct alert_watch *w, const struct follow_look *look)
