@@ -36,6 +36,8 @@ void status_judge_restores(struct verdict *v);
 void status_show(const struct verdict *v, const struct status_facts *f);
 void status_json(json_t *answer, const struct status_facts *f);
 
+/* "3 days", "15 min", "4 min 10 s": how long, for people. Returns ret. */
+char *status_span(char *ret, size_t size, int64_t ms);
 /* Begins and ends a colour on a terminal: what to print, "" where there is none or NO_COLOR is set. */
 enum status_colour { STATUS_PLAIN, STATUS_GREEN, STATUS_AMBER, STATUS_RED };
 const char *status_colour(int fd, enum status_colour colour);

@@ -71,8 +71,8 @@ static void judge_lag(struct verdict *v, const struct status_facts *f, const str
 	char lag[40], rpo[40];
 	if (!f->rpo_ms || s->lag_ms <= f->rpo_ms)
 		return;
-	im_duration_format(lag, sizeof lag, s->lag_ms);
-	im_duration_format(rpo, sizeof rpo, f->rpo_ms);
+	status_span(lag, sizeof lag, s->lag_ms);
+	status_span(rpo, sizeof rpo, f->rpo_ms);
 	status_red(v, "the log of store %s is %s behind its source, more than rpo = %s: %s", s->name, lag, rpo,
 	    !s->row->following      ? "nobody follows it; is the service running? (imvault follow)"
 	    : s->row->spooled_bytes ? "it waits in the spool until the vault can be reached; see why with imvault verify"
@@ -110,8 +110,8 @@ static void judge_age(struct verdict *v, const struct status_facts *f)
 	int64_t limit_ms = f->logged && f->rpo_ms < LOGGED_MAX_AGE_MS ? LOGGED_MAX_AGE_MS : f->rpo_ms;
 	if (!f->newest || !f->rpo_ms || f->age_ms <= limit_ms)
 		return;
-	im_duration_format(age, sizeof age, f->age_ms);
-	im_duration_format(rpo, sizeof rpo, f->rpo_ms);
+	status_span(age, sizeof age, f->age_ms);
+	status_span(rpo, sizeof rpo, f->rpo_ms);
 	status_red(v, "the last snapshot of %s is %s old, older than %s%s: is the timer running? Run imvault backup", f->node, age,
 	    f->logged ? "a day" : "rpo = ", f->logged ? "" : rpo);
 }
@@ -125,7 +125,7 @@ static void judge_attempt(struct verdict *v, const struct status_facts *f)
 	char ago[40];
 	if (!r->known || !r->exit_code || r->exit_code == 3 || (f->newest && f->newest->time_ms > r->began_ms + r->duration_ms))
 		return; /* 3: the stores say it */
-	im_duration_format(ago, sizeof ago, f->now_ms - r->began_ms);
+	status_span(ago, sizeof ago, f->now_ms - r->began_ms);
 	(r->exit_code == 6 || !guarded ? status_red : status_amber)(v, "the last backup, %s ago, failed with %d: %s; put that right and run "
 	    "imvault backup", ago, r->exit_code, r->error);
 }
@@ -136,8 +136,8 @@ static void judge_due(struct verdict *v, const struct status_facts *f)
 	for (size_t i = 0; i < f->next_count; i++) {
 		const struct status_next *n = &f->next[i];
 		const char *name = runs_name(n->command);
-		im_duration_format(every, sizeof every, n->every_ms);
-		im_duration_format(late, sizeof late, f->now_ms - n->due_ms);
+		status_span(every, sizeof every, n->every_ms);
+		status_span(late, sizeof late, f->now_ms - n->due_ms);
 		if (n->overdue && !n->last_ms)
 			status_red(v, "there was no %s yet, and one is meant to run every %s: run imvault %s", name, every, name);
 		else if (n->overdue)
@@ -168,7 +168,7 @@ static void judge_damage(struct verdict *v, const struct status_facts *f)
 	const struct run_record *r = &f->runs[RUN_VERIFY];
 	if (r->damage_ms)
 		status_red(v, "verify found damage %s ago: copy the vault away, then run imvault verify --read, which names what is harmed",
-		    im_duration_format(ago, sizeof ago, f->now_ms - r->damage_ms));
+		    status_span(ago, sizeof ago, f->now_ms - r->damage_ms));
 }
 
 static void judge_space(struct verdict *v, const struct status_facts *f)
@@ -194,8 +194,8 @@ static void judge_last_drill(struct verdict *v, const struct drill_record *d, co
 	char ready[40], rto[40];
 	if (strcmp(d->verdict, "passed") == 0)
 		return;
-	im_duration_format(ready, sizeof ready, d->service_ready_ms);
-	im_duration_format(rto, sizeof rto, d->rto_ms);
+	status_span(ready, sizeof ready, d->service_ready_ms);
+	status_span(rto, sizeof rto, d->rto_ms);
 	if (strcmp(d->verdict, "interrupted") == 0)
 		status_amber(v, "the last drill (%s, %s) was interrupted and proves nothing: run imvault drill%s", scenario, when, again);
 	else if (d->passed && d->rto_ms >= 0 && !d->rto_met)
@@ -235,13 +235,13 @@ static void judge_forecast(struct verdict *v, const struct status_facts *f)
 	char time[40], rto[40];
 	if (!f->has_forecast || !f->rto_ms)
 		return;
-	im_duration_format(rto, sizeof rto, f->rto_ms);
+	status_span(rto, sizeof rto, f->rto_ms);
 	if (best->ready_p50_ms > f->rto_ms)
 		status_red(v, "a recovery now would take about %s until the service is ready, longer than rto = %s: find out what takes long with imvault "
-		    "drill; a faster disk or vault, or --instant, shortens it", im_duration_format(time, sizeof time, best->ready_p50_ms), rto);
+		    "drill; a faster disk or vault, or --instant, shortens it", status_span(time, sizeof time, best->ready_p50_ms), rto);
 	else if (best->ready_p95_ms > f->rto_ms)
 		status_amber(v, "a recovery now could take up to %s until the service is ready, longer than rto = %s: imvault drill makes the forecast surer",
-		    im_duration_format(time, sizeof time, best->ready_p95_ms), rto);
+		    status_span(time, sizeof time, best->ready_p95_ms), rto);
 }
 
 void status_judge(struct verdict *v, const struct status_facts *f)

@@ -31,13 +31,15 @@ static char *minute(char ret[MINUTE_BYTES], int64_t ms)
 	return ret;
 }
 
-/* "3 days", "13 h", … : how long, roughly. */
-static char *span(char *ret, size_t size, int64_t ms)
+char *status_span(char *ret, size_t size, int64_t ms)
 {
-	if (ms >= INT64_C(48) * 3600 * 1000)
+	if (ms >= INT64_C(48) * 3600 * 1000) {
 		snprintf(ret, size, "%" PRId64 " days", ms / (INT64_C(24) * 3600 * 1000));
-	else
-		im_duration_format(ret, size, ms);
+		return ret;
+	}
+	im_duration_format(ret, size, ms);
+	for (char *p = strstr(ret, " 0 "); p; p = NULL) /* "15 min 0 s" */
+		*p = '\0';
 	return ret;
 }
 
@@ -65,8 +67,8 @@ static void show_snapshot(const struct cli *cli, const struct status_facts *f)
 	char time[MINUTE_BYTES], age[40], rpo[40];
 	if (!f->newest)
 		return;
-	output_line(cli, "snapshot  %" PRIu64 " of %s, %s old%s%s", f->newest->seq, minute(time, f->newest->time_ms), span(age, sizeof age, f->age_ms),
-	    f->rpo_ms ? "; rpo " : "", f->rpo_ms ? im_duration_format(rpo, sizeof rpo, f->rpo_ms) : "");
+	output_line(cli, "snapshot  %" PRIu64 " of %s, %s old%s%s", f->newest->seq, minute(time, f->newest->time_ms), status_span(age, sizeof age, f->age_ms),
+	    f->rpo_ms ? "; rpo " : "", f->rpo_ms ? status_span(rpo, sizeof rpo, f->rpo_ms) : "");
 }
 
 static const char *lag_text(char *ret, size_t size, const struct status_store *s)
@@ -106,16 +108,16 @@ static void show_drill(const struct cli *cli, const struct status_facts *f)
 	const struct drill_record *d = drills_last(&f->drills, false), *passed = drills_last(&f->drills, true);
 	char time[MINUTE_BYTES], ago[40], scenario[16], verdict[16], ready[40], complete[40];
 	if (!d) {
-		output_line(cli, "drill     none yet: imvault drill shows that, and how fast, this can be restored");
+		output_line(cli, "drill     none yet: imvault drill shows that all of this comes back, and how fast");
 		return;
 	}
-	output_line(cli, "drill     %s (%s ago), %s: %s%s%s%s%s", minute(time, d->time_ms), span(ago, sizeof ago, f->now_ms - d->time_ms),
+	output_line(cli, "drill     %s ago, %s: %s%s%s%s%s", status_span(ago, sizeof ago, f->now_ms - d->time_ms),
 	    plain(scenario, sizeof scenario, d->scenario), plain(verdict, sizeof verdict, d->verdict), d->service_ready_ms >= 0 ? ", ready " : "",
 	    d->service_ready_ms >= 0 ? im_duration_format(ready, sizeof ready, d->service_ready_ms) : "",
 	    d->data_complete_ms >= 0 ? ", complete " : "",
 	    d->data_complete_ms >= 0 ? im_duration_format(complete, sizeof complete, d->data_complete_ms) : "");
 	if (passed && passed != d)
-		output_line(cli, "          the last that passed: %s", minute(time, passed->time_ms));
+		output_line(cli, "          the last whose data was sound: %s", minute(time, passed->time_ms));
 }
 
 static void show_scenario(const struct cli *cli, const char *label, const char *name, const struct forecast *c)
@@ -135,7 +137,7 @@ static void show_forecast(const struct cli *cli, const struct status_facts *f)
 		return;
 	show_scenario(cli, "forecast", "full", &f->forecast.full);
 	show_scenario(cli, "", "instant", &f->forecast.instant);
-	im_duration_format(rto, sizeof rto, f->rto_ms);
+	status_span(rto, sizeof rto, f->rto_ms);
 	if (best->learned_from && best->error_percent >= 0)
 		output_line(cli, "          rto %s; learned from %u recover%s, off by %.0f %% (median)", rto, best->learned_from,
 		    best->learned_from == 1 ? "y" : "ies", best->error_percent);
@@ -145,20 +147,19 @@ static void show_forecast(const struct cli *cli, const struct status_facts *f)
 
 static void show_vault(const struct cli *cli, const struct status_facts *f)
 {
-	char size[24], space[24] = "unknown space", growth[24], left[60] = "";
+	char size[24], space[24] = "unknown space", growth[40] = "growth not known yet", left[60] = "";
 	double days = status_facts_days_left(f);
+	output_line(cli, "vault     %s in %" PRIu64 " objects: %s", im_bytes_format(size, sizeof size, f->vault_bytes), f->vault_objects,
+	    f->cli->vault->storage->url);
 	if (f->has_free)
 		im_bytes_format(space, sizeof space, f->vault_free_bytes);
-	output_line(cli, "vault     %s in %" PRIu64 " objects, %s free: %s", im_bytes_format(size, sizeof size, f->vault_bytes), f->vault_objects, space,
-	    f->cli->vault->storage->url);
-	if (days >= 3650)
-		snprintf(left, sizeof left, "; full in more than ten years");
-	else if (days >= 0)
-		snprintf(left, sizeof left, "; full in about %.0f days", days);
 	if (f->has_growth)
-		output_line(cli, "growth    %s a day%s", im_bytes_format(growth, sizeof growth, f->growth_per_day), left);
-	else
-		output_line(cli, "growth    not known yet: it takes two snapshots an hour or more apart");
+		snprintf(growth, sizeof growth, "grows by %s a day", im_bytes_format(size, sizeof size, f->growth_per_day));
+	if (days >= 3650)
+		snprintf(left, sizeof left, ", full in more than ten years");
+	else if (days >= 0)
+		snprintf(left, sizeof left, ", full in about %.0f days", days);
+	output_line(cli, "          %s free; %s%s", space, growth, left);
 }
 
 static void show_trust(const struct cli *cli, const struct status_facts *f)
@@ -169,9 +170,9 @@ static void show_trust(const struct cli *cli, const struct status_facts *f)
 	else if (f->state_agrees)
 		output_line(cli, "state     agrees with the vault up to snapshot %" PRIu64, f->state_seq);
 	if (f->verified_ms)
-		output_line(cli, "verify    %s ago", span(ago, sizeof ago, f->now_ms - f->verified_ms));
+		output_line(cli, "verify    %s ago", status_span(ago, sizeof ago, f->now_ms - f->verified_ms));
 	else
-		output_line(cli, "verify    never from here: imvault verify --read=10, every night, reads all in ten days");
+		output_line(cli, "verify    never from here; imvault verify --read=10 reads a tenth each time");
 }
 
 static void show_next(const struct cli *cli, const struct status_facts *f)
@@ -182,9 +183,9 @@ static void show_next(const struct cli *cli, const struct status_facts *f)
 		const struct status_next *x = &f->next[i];
 		bool past = x->due_ms <= f->now_ms;
 		n += (size_t)snprintf(line + n, sizeof line - n, "%s%s %s%s", i ? ", " : "", runs_name(x->command), x->overdue ? "OVERDUE" : past ? "now" : "in ",
-		    past || x->overdue ? "" : span(when, sizeof when, x->due_ms - f->now_ms));
+		    past || x->overdue ? "" : status_span(when, sizeof when, x->due_ms - f->now_ms));
 	}
-	output_line(cli, "next      %s", f->next_count ? line : "not known: [schedule] in the configuration says how often each is meant to run");
+	output_line(cli, "next      %s", f->next_count ? line : "not known: [schedule] in the configuration says how often what runs");
 }
 
 void status_show(const struct verdict *v, const struct status_facts *f)
