@@ -108,7 +108,7 @@ static void show_drill(const struct cli *cli, const struct status_facts *f)
 	const struct drill_record *d = drills_last(&f->drills, false), *passed = drills_last(&f->drills, true);
 	char time[MINUTE_BYTES], ago[40], scenario[16], verdict[16], ready[40], complete[40];
 	if (!d) {
-		output_line(cli, "drill     none yet: imvault drill shows that all of this comes back, and how fast");
+		output_line(cli, "drill     none yet; imvault drill shows that this comes back, and how fast");
 		return;
 	}
 	output_line(cli, "drill     %s ago, %s: %s%s%s%s%s", status_span(ago, sizeof ago, f->now_ms - d->time_ms),
