@@ -103,6 +103,12 @@ drill() { # VERDICT SCENARIO READY-MS RTO-MET MEMBERS...
 		\"machine\": {\"cpus\": 2, \"read_rate\": 1000000000, \"decode_rate\": 300000000, \"write_rate\": 500000000}}" >drill.out 2>&1
 	is 0 $? "a record: $(cat drill.out)"
 }
+mkdir scratch
+run 0 -c conf drill --key "$work/safe.key" --scratch "$work/scratch"
+run 0 -c conf metrics
+has "imvault_run_last_exit_code{$node,command=\"drill\"}" 0
+has "imvault_drill_passed{$node,scenario=\"full\"}" 1
+is yes "$(awk '/^imvault_drill_service_ready_seconds/ { print ($2 > 0 ? "yes" : "no") }' out)" "a real drill's time"
 drill passed full 10500 true
 drill passed instant 700 true
 drill missed full 901500 false
@@ -116,7 +122,7 @@ has "imvault_store_ok{$node,store=\"chat\"}" 1
 has "imvault_log_lag_seconds{$node,store=\"chat\"}" 0.000
 has "imvault_rpo_target_seconds{$node}" 600.000
 has "imvault_rto_target_seconds{$node}" 900.000
-has "imvault_recovery_records{$node}" 3
+has "imvault_recovery_records{$node}" 4
 has "imvault_recovery_record_findings{$node}" 0
 has "imvault_drill_passed{$node,scenario=\"full\"}" 0
 has "imvault_drill_sound{$node,scenario=\"full\"}" 1
