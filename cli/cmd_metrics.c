@@ -25,15 +25,15 @@ static const char help[] =
     "  -o, --output FILE   replaces FILE, whole or not at all, for node_exporter's\n"
     "                      textfile collector; without it: standard output\n"
     "\n"
-    "Last runs, snapshots, log lag, recovery windows, drills, the forecast against the\n"
-    "target, the vault's size and space, and the findings of imvault status. Any key\n"
+    "Last runs, snapshots, log lag, recovery windows, drills, the forecast against\n"
+    "the target, the vault's size and space, the findings of imvault status. Any key\n"
     "will do. If the vault cannot be reached, imvault_up is 0, the rest is what this\n"
     "machine knows, and the exit code is 4. Red findings do not change it: a metric\n"
     "that was written is a success. Alert rules and a dashboard come with imvault.\n"
     "\n"
     "Examples:\n"
     "  imvault metrics\n"
-    "  * * * * * root imvault --quiet metrics -o /var/lib/node_exporter/imvault.prom\n";
+    "  imvault --quiet metrics -o /var/lib/prometheus/node-exporter/imvault.prom\n";
 
 static const char *const scenarios[] = { "full", "instant" };
 enum { SCENARIOS = sizeof scenarios / sizeof *scenarios };
