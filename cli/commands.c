@@ -7,10 +7,10 @@
 #include <string.h>
 
 const struct command *const commands_table[] = { &cmd_init, &cmd_backup, &cmd_follow, &cmd_list, &cmd_restore, &cmd_drill, &cmd_verify, &cmd_export,
-	&cmd_key, &cmd_status, &cmd_alert, &cmd_drill_service, NULL };
+	&cmd_key, &cmd_status, &cmd_alert, &cmd_metrics, &cmd_drill_service, NULL };
 
 /* Named in the documentation's outlook; people will try them. */
-static const char *const later[] = { "report", "metrics", "prune", "runbook" };
+static const char *const later[] = { "report", "prune", "runbook" };
 
 const struct command *commands_find(const char *name)
 {
@@ -53,6 +53,7 @@ const char *commands_help(void)
 	    "  export    a snapshot as a tar archive\n"
 	    "  key       list, add, revoke, rotate keys; change a passphrase\n"
 	    "  status    is this node protected? Exit 0: yes\n"
+	    "  metrics   the same for Prometheus\n"
 	    "  alert     where alerts go and what is open; --test: do they arrive?\n"
 	    "\n"
 	    "  --json         one JSON object on stdout      --quiet    problems only\n"
