@@ -7,10 +7,10 @@
 #include <string.h>
 
 const struct command *const commands_table[] = { &cmd_init, &cmd_backup, &cmd_follow, &cmd_list, &cmd_restore, &cmd_verify, &cmd_export,
-	&cmd_key, &cmd_status, NULL };
+	&cmd_key, &cmd_status, &cmd_report, NULL };
 
 /* Named in the documentation's outlook; people will try them. */
-static const char *const later[] = { "drill", "report", "metrics", "prune", "runbook" };
+static const char *const later[] = { "drill", "metrics", "prune", "runbook" };
 
 const struct command *commands_find(const char *name)
 {
@@ -52,6 +52,7 @@ const char *commands_help(void)
 	    "  export    a snapshot as a tar archive\n"
 	    "  key       list, add, revoke, rotate keys; change a passphrase\n"
 	    "  status    is this node protected? Exit 0: yes\n"
+    "  report    one HTML page: is the recovery target proven?\n"
 	    "\n"
 	    "  --json         one JSON object on stdout      --quiet    problems only\n"
 	    "  --vault URL --key FILE [--node NAME]          instead of a configuration\n"
