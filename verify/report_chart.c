@@ -7,6 +7,7 @@
 #include "verify/report_internal.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 void report_section_open(struct page *p, const char *id, enum report_words title, enum report_words explanation)
@@ -97,6 +98,15 @@ void report_desc_open(struct report_chart *c)
 	report_put(p, "</title><desc id=\"d%u\">", n);
 }
 
+static char *tick_text(const struct report_chart *c, char ret[REPORT_VALUE_BYTES], double at)
+{
+	switch (c->y_unit) {
+	case UNIT_BYTES: return report_bytes(ret, (uint64_t)at);
+	case UNIT_PER_CENT: snprintf(ret, REPORT_VALUE_BYTES, "%+.0f %%", at); return ret;
+	default: return report_duration(c->p, ret, (int64_t)at);
+	}
+}
+
 static void y_axis(const struct report_chart *c)
 {
 	char value[REPORT_VALUE_BYTES];
@@ -105,7 +115,7 @@ static void y_axis(const struct report_chart *c)
 		double y = report_chart_y(c, c->y.ticks[i]);
 		report_put(p, "<line class=\"grid\" x1=\"0\" x2=\"100%%\" y1=\"%.1f\" y2=\"%.1f\"/><text class=\"tick\" x=\"-10\" y=\"%.1f\" "
 		    "text-anchor=\"end\">", y, y, y + 4);
-		report_text(p, c->y_is_bytes ? report_bytes(value, (uint64_t)c->y.ticks[i]) : report_duration(p, value, (int64_t)c->y.ticks[i]));
+		report_text(p, tick_text(c, value, c->y.ticks[i]));
 		report_raw(p, "</text>\n");
 	}
 	report_raw(p, "<text class=\"axis\" x=\"-78\" y=\"-14\">");
@@ -123,8 +133,9 @@ static void x_axis(const struct report_chart *c)
 	for (size_t i = 0; i < c->x.tick_count; i++) {
 		double x = report_chart_x(c, c->x.ticks[i]);
 		bool odd = c->x.tick_count > 3 && i % 2;
+		const char *anchor = c->y_title == W_END && x < 5 ? "start" : c->y_title == W_END && x > 95 ? "end" : "middle"; /* no room beside rows */
 		report_put(p, "<g%s><line class=\"base\" x1=\"%.2f%%\" x2=\"%.2f%%\" y1=\"%d\" y2=\"%d\"/><text class=\"tick\" x=\"%.2f%%\" y=\"%d\" "
-		    "text-anchor=\"middle\">", odd ? " class=\"odd\"" : "", x, x, c->height, c->height + 5, x, c->height + 20);
+		    "text-anchor=\"%s\">", odd ? " class=\"odd\"" : "", x, x, c->height, c->height + 5, x, c->height + 20, anchor);
 		report_text(p, c->x_is_duration ? report_duration(p, value, (int64_t)c->x.ticks[i]) : report_scale_time(&c->x, value, c->x.ticks[i]));
 		report_raw(p, "</text></g>\n");
 	}
@@ -171,10 +182,10 @@ void report_chart_level(const struct report_chart *c, double y, enum report_word
 
 /* --- behind and instead of a chart --- */
 
-void report_data_open(struct page *p, unsigned numeric_mask, const enum report_words *heads)
+void report_data_open(struct page *p, enum report_words summary, unsigned numeric_mask, const enum report_words *heads)
 {
 	report_raw(p, "<details class=\"data\"><summary>");
-	report_raw(p, report_words_of(p, W_DATA_TABLE));
+	report_raw(p, report_words_of(p, summary));
 	report_raw(p, "</summary>\n");
 	report_table_open(p, numeric_mask, heads);
 }

@@ -95,6 +95,7 @@ static int take_snapshot(struct report *r, const struct snapshot *s, struct im_e
 		.stored_bytes = figure(s->record.meta, "bytes_stored") };
 	size_t i;
 	json_t *store;
+	r->newest_store_count = json_array_size(json_object_get(s->record.meta, "stores"));
 	json_array_foreach(json_object_get(s->record.meta, "stores"), i, store) {
 		int rc = take_image(r, store, s->time_ms, err);
 		if (rc)

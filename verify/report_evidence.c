@@ -41,45 +41,37 @@ static void say_verdict(struct page *p, const struct drill_record *d)
 
 /* --- incidents --- */
 
-static void incident_row(struct page *p, const struct drill_record *d)
+static void incident(struct page *p, const struct drill_record *d)
 {
-	char value[REPORT_VALUE_BYTES];
+	char ready[REPORT_VALUE_BYTES], complete[REPORT_VALUE_BYTES], target[REPORT_VALUE_BYTES], reached[REPORT_VALUE_BYTES];
 	const char *reason = text_of(d->meta, "reason");
-	report_raw(p, "<tr><td>");
-	report_record_link(p, d);
-	report_raw(p, "</td><td class=\"free\">");
+	report_raw(p, "<article class=\"incident\"><div><p class=\"took\">");
+	report_text(p, report_duration(p, ready, d->service_ready_ms));
+	report_raw(p, "</p><p>");
+	say_verdict(p, d);
+	report_raw(p, "</p></div><div><p class=\"why\">");
 	if (*reason)
 		report_text(p, reason);
 	else
 		report_element(p, "span", "soft", W_NO_REASON);
-	report_raw(p, "</td><td>");
-	report_text(p, report_minute(value, d->instant_reached_ms));
-	report_raw(p, "</td>");
-	report_cell_duration(p, d->service_ready_ms);
-	report_cell_duration(p, d->data_complete_ms);
-	report_cell_duration(p, d->rto_ms);
-	report_raw(p, "<td>");
-	say_verdict(p, d);
-	report_raw(p, "</td><td>");
-	report_text(p, d->operator_name);
-	report_raw(p, "</td></tr>\n");
+	report_raw(p, "</p><p class=\"soft\">");
+	report_record_link(p, d);
+	report_raw(p, " &#183; ");
+	report_say(p, W_INCIDENT_TO, report_minute(reached, d->instant_reached_ms), *d->operator_name ? d->operator_name : "?", NULL);
+	report_raw(p, "</p><p class=\"soft\">");
+	report_say(p, d->rto_ms <= 0 ? W_RECOVERY_NO_TARGET : report_met(d) ? W_RECOVERY_MET : W_RECOVERY_MISSED, ready,
+	    report_duration(p, complete, d->data_complete_ms), report_duration(p, target, d->rto_ms), NULL);
+	report_raw(p, "</p></div></article>\n");
 }
 
 void report_section_incidents(struct page *p)
 {
-	static const enum report_words heads[] = { W_COLUMN_WHEN, W_COLUMN_REASON, W_COLUMN_REACHED, W_COLUMN_READY, W_COLUMN_COMPLETE, W_COLUMN_RTO,
-		W_COLUMN_RESULT, W_COLUMN_OPERATOR, W_END };
 	report_section_open(p, "incidents", W_SECTION_INCIDENTS, W_LEAD_INCIDENTS);
-	if (!p->r->summary.restore_count) {
+	if (!p->r->summary.restore_count)
 		report_nothing(p, W_NO_INCIDENTS, W_DO_REASON, "imvault restore --reason TEXT");
-		report_section_close(p);
-		return;
-	}
-	report_table_open(p, 0x38, heads);
 	for (size_t i = p->r->drills.count; i-- > 0;)
 		if (!p->r->drills.items[i].is_drill)
-			incident_row(p, &p->r->drills.items[i]);
-	report_table_close(p);
+			incident(p, &p->r->drills.items[i]);
 	report_section_close(p);
 }
 
@@ -308,12 +300,14 @@ static void show_checks(struct page *p, const struct drill_record *d)
 static void show_record(struct page *p, const struct drill_record *d)
 {
 	char hex[65], when[REPORT_VALUE_BYTES];
-	report_put(p, "<details class=\"record\" id=\"r%.12s\"><summary><span>", im_hex(hex, d->hash, 32));
+	report_put(p, "<details class=\"record\" id=\"r%.12s\"><summary><span class=\"when\">", im_hex(hex, d->hash, 32));
 	report_text(p, report_minute(when, d->time_ms));
-	report_raw(p, "</span><span>");
+	report_raw(p, "</span><span class=\"kind\">");
 	report_raw(p, report_words_of(p, d->is_drill ? W_DRILL : W_RESTORE));
 	report_raw(p, ", ");
 	report_term(p, VOCABULARY_SCENARIO, d->scenario);
+	report_raw(p, "</span><span class=\"took\">");
+	report_text(p, report_duration(p, when, d->service_ready_ms));
 	report_raw(p, "</span><span>");
 	say_verdict(p, d);
 	report_raw(p, "</span></summary><div class=\"body\">\n<dl class=\"facts\">\n");

@@ -50,12 +50,11 @@ static void show_now(struct page *p)
 
 struct accuracy {
 	struct report_share within, held; /* within 20 % of p50; not over p95 */
-	double min, max;
 };
 
 static struct accuracy accuracy_of(const struct report *r, size_t first)
 {
-	struct accuracy a = { .min = INFINITY };
+	struct accuracy a = { 0 };
 	for (size_t i = first; i < r->drills.count; i++) {
 		const struct drill_record *d = &r->drills.items[i];
 		if (!has_both(r, d))
@@ -65,8 +64,6 @@ static struct accuracy accuracy_of(const struct report *r, size_t first)
 		a.held.of++;
 		a.within.met += fabs(p50 - truth) <= 0.2 * truth;
 		a.held.met += d->service_ready_ms <= d->forecast_p95_ms;
-		a.min = fmin(a.min, fmin(truth, p50));
-		a.max = fmax(a.max, fmax(truth, (double)d->forecast_p95_ms));
 	}
 	return a;
 }
@@ -85,6 +82,12 @@ static void say_accuracy(struct page *p, const struct accuracy *a)
 	report_raw(p, "</p>\n");
 }
 
+/* In per cent of the median that was forecast; the scale ends at ±100. */
+static double deviation(const struct drill_record *d, int64_t ms)
+{
+	return 100 * ((double)ms / (double)d->forecast_p50_ms - 1);
+}
+
 static void draw_one(const struct report_chart *c, const struct drill_record *d)
 {
 	struct page *p = c->p;
@@ -94,16 +97,16 @@ static void draw_one(const struct report_chart *c, const struct drill_record *d)
 	report_say(p, W_TIP_FORECAST, report_minute(when, d->time_ms), report_duration(p, truth, d->service_ready_ms),
 	    report_duration(p, p50, d->forecast_p50_ms), report_duration(p, p95, d->forecast_p95_ms), NULL);
 	report_raw(p, "</title>");
-	report_chart_line(c, "band", x, report_chart_y(c, (double)d->forecast_p50_ms), x, report_chart_y(c, (double)d->forecast_p95_ms));
+	report_chart_line(c, "band", x, report_chart_y(c, 0), x, report_chart_y(c, deviation(d, d->forecast_p95_ms)));
 	report_chart_mark(c, d->is_drill ? MARK_DRILL : MARK_RESTORE, d->service_ready_ms <= d->forecast_p95_ms ? "ok" : "late", x,
-	    report_chart_y(c, (double)d->service_ready_ms));
+	    report_chart_y(c, deviation(d, d->service_ready_ms)));
 	report_raw(p, "</g>\n");
 }
 
 static void table(struct page *p)
 {
 	static const enum report_words heads[] = { W_COLUMN_WHEN, W_COLUMN_SCENARIO, W_COLUMN_P50, W_COLUMN_P95, W_COLUMN_TRUTH, W_COLUMN_ERROR, W_END };
-	report_data_open(p, 0x3c, heads);
+	report_data_open(p, W_DATA_TABLE, 0x3c, heads);
 	for (size_t i = p->r->drills.count; i-- > 0;) {
 		const struct drill_record *d = &p->r->drills.items[i];
 		if (!has_both(p->r, d))
@@ -125,7 +128,8 @@ static void table(struct page *p)
 static void draw_past(struct page *p)
 {
 	const struct report *r = p->r;
-	struct report_chart c = { .p = p, .height = 220, .title = W_CHART_FORECAST, .y_title = W_AXIS_RECOVERY };
+	struct report_chart c = { .p = p, .height = 220, .title = W_CHART_FORECAST, .y_title = W_AXIS_DEVIATION, .y_unit = UNIT_PER_CENT,
+		.y = { .low = -100, .high = 100, .ticks = { -100, -50, 0, 50, 100 }, .tick_count = 5 } };
 	size_t first = 0;
 	int64_t from_ms, to_ms;
 	bool any = report_records_span(r, &first, &from_ms, &to_ms);
@@ -137,10 +141,10 @@ static void draw_past(struct page *p)
 	}
 	say_accuracy(p, &a);
 	report_scale_times(&c.x, from_ms, to_ms);
-	report_scale_durations(&c.y, a.min, a.max);
 	report_figure_open(p, c.title);
 	report_legend_open(p);
 	report_legend_swatch(p, "band-key", W_LEGEND_BAND);
+	report_legend_swatch(p, "near", W_LEGEND_WITHIN);
 	report_legend_mark(p, MARK_DRILL, "ok", W_LEGEND_TRUTH_DRILL);
 	report_legend_mark(p, MARK_RESTORE, "ok", W_LEGEND_TRUTH_RESTORE);
 	report_legend_mark(p, MARK_DRILL, "late", W_LEGEND_OVER_P95);
@@ -148,6 +152,8 @@ static void draw_past(struct page *p)
 	report_desc_open(&c);
 	report_say(p, W_DESC_FORECAST, report_count(of, a.within.of), report_ratio(p, within, a.within), report_ratio(p, held, a.held), NULL);
 	report_plot_open(&c);
+	report_chart_bar(&c, "near", 0, report_chart_y(&c, 20), 100, report_chart_y(&c, -20));
+	report_chart_line(&c, "zero", 0, report_chart_y(&c, 0), 100, report_chart_y(&c, 0));
 	for (size_t i = first; i < r->drills.count; i++)
 		if (has_both(r, &r->drills.items[i]))
 			draw_one(&c, &r->drills.items[i]);

@@ -89,7 +89,7 @@ static void sizes_table(struct page *p)
 	uint64_t sum = 0;
 	size_t first = r->snapshot_count > REPORT_DRAWN_MAX ? r->snapshot_count - REPORT_DRAWN_MAX : 0;
 	char when[REPORT_VALUE_BYTES];
-	report_data_open(p, 0x3d, heads);
+	report_data_open(p, W_DATA_TABLE, 0x3d, heads);
 	for (size_t i = 0; i < r->snapshot_count; i++) {
 		const struct report_snapshot *s = &r->snapshots[i];
 		sum += s->stored_bytes;
@@ -109,7 +109,7 @@ static void sizes_table(struct page *p)
 
 static void show_sizes(struct page *p, const struct report_scale *x, const struct sums *s)
 {
-	struct report_chart c = { .p = p, .x = *x, .height = 220, .title = W_CHART_SIZES, .y_title = W_AXIS_SIZE, .y_is_bytes = true };
+	struct report_chart c = { .p = p, .x = *x, .height = 220, .title = W_CHART_SIZES, .y_title = W_AXIS_SIZE, .y_unit = UNIT_BYTES };
 	const struct report *r = p->r;
 	char source[REPORT_VALUE_BYTES], stored[REPORT_VALUE_BYTES], from[REPORT_VALUE_BYTES], to[REPORT_VALUE_BYTES];
 	report_scale_bytes(&c.y, s->most);
@@ -172,7 +172,7 @@ static void draw_bins(const struct report_chart *c, const struct bins *b)
 
 static void show_changes(struct page *p, const struct report_scale *x, const struct sums *s)
 {
-	struct report_chart c = { .p = p, .x = *x, .height = 180, .title = W_CHART_CHANGES, .y_title = W_AXIS_CHANGES, .y_is_bytes = true };
+	struct report_chart c = { .p = p, .x = *x, .height = 180, .title = W_CHART_CHANGES, .y_title = W_AXIS_CHANGES, .y_unit = UNIT_BYTES };
 	struct bins b;
 	char changed[REPORT_VALUE_BYTES], stored[REPORT_VALUE_BYTES];
 	fill_bins(p->r, x, &b);

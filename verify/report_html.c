@@ -241,7 +241,10 @@ char *report_day(char ret[REPORT_VALUE_BYTES], int64_t ms)
 
 char *report_bytes(char ret[REPORT_VALUE_BYTES], uint64_t bytes)
 {
-	return im_bytes_format(ret, REPORT_VALUE_BYTES, bytes);
+	char *zero = strstr(im_bytes_format(ret, REPORT_VALUE_BYTES, bytes), ".0 ");
+	if (zero)
+		memmove(zero, zero + 2, strlen(zero + 2) + 1);
+	return ret;
 }
 
 char *report_count(char ret[REPORT_VALUE_BYTES], uint64_t n)

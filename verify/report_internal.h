@@ -40,7 +40,7 @@ struct report {
 	bool has_private;       /* the key reads what checks said */
 	struct drill_list drills;
 	struct report_snapshot *snapshots; /* by seq; unreadable ones are findings */
-	size_t snapshot_count;
+	size_t snapshot_count, newest_store_count; /* stores in the newest snapshot */
 	struct report_store *stores;
 	size_t store_count;
 	struct log_windows windows;
@@ -119,12 +119,15 @@ char *report_scale_time(const struct report_scale *s, char ret[REPORT_VALUE_BYTE
 
 enum report_mark { MARK_DRILL, MARK_RESTORE, MARK_DRILL_COMPLETE, MARK_RESTORE_COMPLETE, MARK_FAILED };
 
+enum report_unit { UNIT_DURATION, UNIT_BYTES, UNIT_PER_CENT };
+
 struct report_chart {
 	struct page *p;
 	struct report_scale x, y; /* x: time, or durations where x_is_duration */
 	int height;               /* of the plot, px */
 	enum report_words title, y_title; /* y_title W_END: rows instead of a scale */
-	bool y_is_bytes, x_is_duration;
+	enum report_unit y_unit;
+	bool x_is_duration;
 };
 /* <section id=…> with heading and an explanation below it. */
 void report_section_open(struct page *p, const char *id, enum report_words title, enum report_words explanation);
@@ -139,7 +142,7 @@ void report_legend_close(struct page *p);
 void report_desc_open(struct report_chart *c); /* between this and plot_open the caller says the description */
 void report_plot_open(struct report_chart *c);
 void report_plot_close(struct report_chart *c);
-void report_data_open(struct page *p, unsigned numeric_mask, const enum report_words *heads);
+void report_data_open(struct page *p, enum report_words summary, unsigned numeric_mask, const enum report_words *heads);
 void report_data_close(struct page *p);
 void report_figure_close(struct page *p);
 /* Inside a plot. x in per cent, y in px, both from the scales. */

@@ -49,6 +49,7 @@ static void judge_drill(struct report *r, const struct drill_record *d)
 	if (s->rpo_ms && strcmp(d->chosen, "latest") == 0 && d->rpo_ms > s->rpo_ms)
 		s->reasons[REPORT_RPO_MISSED] = true;
 	s->reasons[REPORT_DRILL_OVERDUE] = s->drill_age_ms > s->drill_limit_ms;
+	s->reasons[REPORT_DRILL_SCOPE] = json_array_size(json_object_get(d->meta, "stores")) < r->newest_store_count;
 	s->reasons[REPORT_KEY_REVOKED] = !d->signer_active;
 }
 
@@ -98,6 +99,7 @@ const char *report_reason_name(enum report_reason reason)
 {
 	static const char *const names[] = { [REPORT_NO_TARGET] = "no_target", [REPORT_NO_DRILL] = "no_drill",
 		[REPORT_DRILL_FAILED] = "drill_failed", [REPORT_RTO_MISSED] = "rto_missed", [REPORT_RPO_MISSED] = "rpo_missed",
+		[REPORT_DRILL_SCOPE] = "drill_scope",
 		[REPORT_DRILL_OVERDUE] = "drill_overdue", [REPORT_FORECAST_OVER] = "forecast_over",
 		[REPORT_FORECAST_P95_OVER] = "forecast_p95_over", [REPORT_KEY_REVOKED] = "key_revoked", [REPORT_CHAIN_BROKEN] = "chain_broken" };
 	return names[reason];

@@ -131,7 +131,7 @@ static void table(struct page *p, const struct rows *rows)
 	for (size_t i = 0; i < count; i++)
 		heads[2 + i] = kinds[columns[i]].words;
 	heads[2 + count] = W_END;
-	report_data_open(p, ~1u, heads);
+	report_data_open(p, W_DATA_TABLE, ~1u, heads);
 	for (size_t i = 0; i < rows->count; i++) {
 		report_raw(p, "<tr><td>");
 		report_record_link(p, rows->items[i]);

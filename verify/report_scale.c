@@ -14,7 +14,7 @@
 #define HOUR 3600000.0
 #define DAY 86400000.0
 
-enum { TICKS_MAX = 5, LOG_TICKS_MAX = 6, TICK_ROOM = 16 };
+enum { TICKS_MAX = 5, LOG_TICKS_MAX = 9, TICK_ROOM = 16 };
 
 static void add_tick(struct report_scale *s, double at)
 {

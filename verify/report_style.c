@@ -9,11 +9,11 @@
 #define LIGHT \
 	"--page:#fff;--sunk:#f6f7f9;--ink:#1b2026;--soft:#56606c;--line:#d8dde3;--grid:#e8ebef;--accent:#0b5cad;" \
 	"--good:#1a7536;--warn:#8a5a00;--bad:#bd2424;" \
-	"--s1:#0b5cad;--s2:#c4570a;--s3:#00806a;--s4:#9c3d86;--s5:#69737f;--s6:#857000;--s7:#3d8fd1;--s8:#b0302f;"
+	"--s1:#0b5cad;--s2:#c4570a;--s3:#00806a;--s4:#9c3d86;--s5:#69737f;--s6:#857000;--s7:#3d8fd1;--s8:#b0302f;--s9:#3f4954;--s10:#6b50a8;--s11:#96693c;"
 #define DARK \
 	"--page:#14171b;--sunk:#1b2025;--ink:#e7eaee;--soft:#a3adb8;--line:#343b43;--grid:#262c33;--accent:#74b4f6;" \
 	"--good:#56c271;--warn:#e2ab3c;--bad:#ff8078;" \
-	"--s1:#5da6f0;--s2:#ee8c48;--s3:#37b89e;--s4:#d88cc5;--s5:#949eaa;--s6:#c9b340;--s7:#a6d4fb;--s8:#f17d78;"
+	"--s1:#5da6f0;--s2:#ee8c48;--s3:#37b89e;--s4:#d88cc5;--s5:#949eaa;--s6:#c9b340;--s7:#a6d4fb;--s8:#f17d78;--s9:#c9d0d8;--s10:#b49ae8;--s11:#c79a6a;"
 
 static const char colours[] =
     ":root{color-scheme:light dark;" LIGHT "}\n"
@@ -39,7 +39,7 @@ static const char text[] =
     ".lead{max-width:44rem;color:var(--soft);margin-bottom:1.5rem}\n"
     ".soft{color:var(--soft)}\n"
     "nav{margin-top:2.5rem;padding:.75rem 0;border-top:1px solid var(--line);border-bottom:1px solid var(--line);font-size:.9375rem}\n"
-    "nav ul{list-style:none;margin:0;padding:0;display:flex;flex-wrap:wrap;gap:.25rem 1.5rem}\n"
+    "nav ul{list-style:none;margin:0;padding:0;display:flex;flex-wrap:wrap;gap:.25rem 1.1rem}\n"
     "nav a{text-decoration:none}nav a:hover{text-decoration:underline}\n"
     "footer{margin-top:5rem;padding-top:1.5rem;padding-bottom:3rem;color:var(--soft);font-size:.875rem}\n"
     ":focus-visible{outline:2px solid var(--accent);outline-offset:2px}\n";
@@ -81,25 +81,27 @@ static const char charts[] =
     ".ok{fill:var(--accent);stroke:var(--accent)}.late{fill:var(--bad);stroke:var(--bad)}\n"
     ".hollow{fill:var(--page)}\n"
     ".curve{stroke-width:2;stroke-linecap:round}\n"
-    ".band{stroke:var(--accent);stroke-opacity:.3;stroke-width:9;stroke-linecap:butt}\n"
+    ".band{stroke:var(--accent);stroke-opacity:.35;stroke-width:9}.band-key{fill:var(--accent);fill-opacity:.35}.near{fill:var(--sunk)}\n"
     ".c1{fill:var(--s1);stroke:var(--s1)}.c2{fill:var(--s2);stroke:var(--s2)}.c3{fill:var(--s3);stroke:var(--s3)}.c4{fill:var(--s4);stroke:var(--s4)}\n"
+    ".c9{fill:var(--s9);stroke:var(--s9)}.c10{fill:var(--s10);stroke:var(--s10)}.c11{fill:var(--s11);stroke:var(--s11)}\n"
+    ".ready{stroke:var(--ink);stroke-width:2.5}.zero{stroke:var(--soft)}\n"
     ".c5{fill:var(--s5);stroke:var(--s5)}.c6{fill:var(--s6);stroke:var(--s6)}.c7{fill:var(--s7);stroke:var(--s7)}.c8{fill:var(--s8);stroke:var(--s8)}\n"
     "rect{stroke:none!important}\n"
     "rect.bar{stroke:var(--page)!important;stroke-width:1}\n"
     ".track{fill:var(--sunk)}.window{fill:var(--accent)}.hole{fill:var(--bad)}\n"
-    ".gap{fill:url(#p-gap)}.snap{stroke:var(--ink);stroke-width:1}\n"
+    ".gap{fill:url(#p-gap)}.hatch{fill:var(--bad)}.snap{stroke:var(--soft);stroke-width:1}.snap-key{stroke:var(--soft);stroke-width:2}\n"
     ".nothing{border-left:3px solid var(--line);padding:.25rem 0 .25rem 1.25rem;color:var(--soft)}\n";
 
 static const char tables[] =
     ".scroll{overflow-x:auto;max-width:100%}\n"
-    "table{border-collapse:collapse;width:100%;font-size:.875rem;line-height:1.45;margin:.5rem 0;overflow-wrap:normal}\n"
+    "table{border-collapse:collapse;min-width:min(100%,26rem);font-size:.875rem;line-height:1.45;margin:.5rem 0;overflow-wrap:normal}\n"
     "th,td{text-align:left;padding:.4rem 1.25rem .4rem 0;border-bottom:1px solid var(--line);vertical-align:top}\n"
     "th{font-weight:600;color:var(--soft);white-space:nowrap}td{white-space:nowrap}td.free{white-space:normal;min-width:14rem;overflow-wrap:anywhere}\n"
-    ".n{text-align:right}\n"
+    ".n{text-align:right}th:last-child,td:last-child{padding-right:0}\n"
     "details{margin:.25rem 0}\n"
     "summary{cursor:pointer;color:var(--accent);font-size:.875rem;padding:.25rem 0}\n"
     ".record{border-top:1px solid var(--line);margin:0}\n"
-    ".record>summary{color:var(--ink);font-size:.9375rem;padding:.7rem 0;display:grid;grid-template-columns:1.1rem 10.5rem 9rem 1fr;gap:0 .75rem}\n"
+    ".record>summary{color:var(--ink);font-size:.9375rem;padding:.7rem 0;display:grid;grid-template-columns:1.1rem 11.5rem 11rem 11rem 1fr;gap:0 .75rem}\n"
     ".record>summary::before{content:'+';color:var(--accent);font-weight:600}\n"
     ".record[open]>summary::before{content:'\\2212'}\n"
     ".record>summary::-webkit-details-marker{display:none}\n"
@@ -110,6 +112,8 @@ static const char tables[] =
     ".checks{list-style:none;margin:.25rem 0;padding:0;font-size:.9375rem}\n"
     ".checks li{padding:.15rem 0 .15rem 1.5rem;text-indent:-1.5rem}\n"
     ".checks b{display:inline-block;width:1.5rem;text-indent:0}\n"
+    ".incident{border-top:1px solid var(--line);padding:1rem 0;display:grid;grid-template-columns:11rem 1fr;gap:0 1rem;break-inside:avoid}\n"
+    ".incident .took{font-size:1.625rem;line-height:1.2;font-weight:600;margin:0}.incident p{margin:0}.incident .why{font-size:1.0625rem;margin-bottom:.25rem}\n"
     ".findings li{margin:.35rem 0}\n"
     ".terms{display:grid;grid-template-columns:11rem 1fr;gap:.5rem 1rem;font-size:.9375rem;max-width:52rem}\n"
     ".terms dt{font-weight:600}.terms dd{margin:0;color:var(--soft)}\n";
@@ -121,8 +125,9 @@ static const char narrow[] =
     ".figures{grid-template-columns:1fr 1fr;gap:0 1.25rem}.figures .big{font-size:1.375rem}\n"
     ".odd text{display:none}\n"
     ".plot{width:calc(100% - 94px);margin-right:24px;margin-left:70px}.plot .axis[x='-78']{transform:translateX(8px)}\n"
-    ".facts,.terms{grid-template-columns:1fr;gap:0}.facts dd,.terms dd{margin-bottom:.5rem}\n"
-    ".record>summary{grid-template-columns:1.1rem 1fr}.record>summary span{grid-column:2}\n"
+    ".facts,.terms,.incident{grid-template-columns:1fr;gap:0}.facts dd,.terms dd{margin-bottom:.5rem}\n"
+    ".record>summary{grid-template-columns:1.1rem 1fr auto}.record>summary .when,.record>summary .took{grid-column:2}.record>summary .took{display:none}"
+    ".record>summary .kind{grid-column:2}.record .body{padding-left:0}\n"
     "}\n";
 
 static const char paper[] =
@@ -137,7 +142,7 @@ static const char paper[] =
     ".scroll{overflow:visible}td{white-space:normal}table{font-size:8pt}\n"
     "a{color:inherit;text-decoration:none}\n"
     ".record::details-content{content-visibility:visible;display:block;block-size:auto}\n"
-    ".record>summary{grid-template-columns:9.5rem 8rem 1fr;break-after:avoid}.record>summary::before{display:none}.record .body{padding-left:0}\n"
+    ".record>summary{grid-template-columns:8.5rem 9rem 9rem 1fr;break-after:avoid}.record>summary::before{display:none}.record .body{padding-left:0}\n"
     ".facts{font-size:8.5pt;grid-template-columns:8.5rem 1fr}.checks{font-size:8.5pt}\n"
     "}\n";
 

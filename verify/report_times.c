@@ -215,7 +215,7 @@ static void recovery_table(struct page *p)
 {
 	static const enum report_words heads[] = { W_COLUMN_WHEN, W_COLUMN_KIND, W_COLUMN_SCENARIO, W_COLUMN_READY, W_COLUMN_COMPLETE, W_COLUMN_RTO,
 		W_COLUMN_RESULT, W_END };
-	report_data_open(p, 0x38, heads);
+	report_data_open(p, W_DATA_TABLE, 0x38, heads);
 	for (size_t i = p->r->drills.count; i-- > 0;) {
 		const struct drill_record *d = &p->r->drills.items[i];
 		report_raw(p, "<tr><td>");
@@ -269,7 +269,7 @@ static void rpo_table(struct page *p)
 {
 	static const enum report_words heads[] = { W_COLUMN_WHEN, W_COLUMN_KIND, W_COLUMN_REACHED, W_COLUMN_LOST, W_COLUMN_RPO, W_COLUMN_MET, W_END };
 	char value[REPORT_VALUE_BYTES];
-	report_data_open(p, 0x18, heads);
+	report_data_open(p, W_DATA_TABLE, 0x18, heads);
 	for (size_t i = p->r->drills.count; i-- > 0;) {
 		const struct drill_record *d = &p->r->drills.items[i];
 		if (!is_latest(d))

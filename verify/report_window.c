@@ -140,7 +140,7 @@ static void window_row(struct page *p, const struct log_window *w)
 static void table(struct page *p)
 {
 	static const enum report_words heads[] = { W_COLUMN_STORE, W_COLUMN_FROM, W_COLUMN_TO, W_COLUMN_POINTS, W_COLUMN_LOG_BYTES, W_COLUMN_GAP, W_END };
-	report_data_open(p, 0x18, heads);
+	report_data_open(p, W_DATA_WINDOWS, 0x18, heads);
 	for (size_t i = 0; i < p->r->windows.count; i++)
 		window_row(p, &p->r->windows.items[i]);
 	report_data_close(p);
@@ -150,7 +150,7 @@ static void table(struct page *p)
 static void snapshot_table(struct page *p)
 {
 	static const enum report_words heads[] = { W_COLUMN_STORE, W_COLUMN_SNAPSHOTS, W_COLUMN_FIRST, W_COLUMN_NEWEST, W_END };
-	report_data_open(p, 0x2, heads);
+	report_data_open(p, W_DATA_SNAPSHOTS, 0x2, heads);
 	for (size_t i = 0; i < p->r->store_count; i++) {
 		const struct report_store *s = &p->r->stores[i];
 		report_raw(p, "<tr><td>");

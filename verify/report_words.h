@@ -15,13 +15,13 @@
 	WORD(PROVEN, "The recovery targets are proven", "恢复目标已得到证明") \
 	WORD(RESERVED, "Proven, with reservations", "已证明，但有保留") \
 	WORD(UNPROVEN, "The recovery targets are not proven", "恢复目标尚未得到证明") \
-	WORD(LAST_READY, "The last drill, on {1}, had the service ready in {2}. Allowed are {3}.", \
+	WORD(LAST_READY, "The last drill, on {1}, had the service ready in {2}; the target is {3}.", \
 	    "最近一次演练（{1}）在 {2} 后服务就绪，目标是 {3} 之内。") \
 	WORD(LAST_NO_TARGET, "The last drill, on {1}, had the service ready in {2}.", "最近一次演练（{1}）在 {2} 后服务就绪。") \
 	WORD(LAST_NOT_READY, "The last drill, on {1}, did not get as far as a working service.", "最近一次演练（{1}）没有做到服务就绪。") \
-	WORD(LAST_LOSS_TARGET, "The newest data it could bring back was {1} old. Allowed are {2}.", \
+	WORD(LAST_LOSS_TARGET, "The newest data it brought back was {1} old; the target is {2}.", \
 	    "能找回的最新数据是演练开始前 {1} 的状态，目标是 {2} 之内。") \
-	WORD(LAST_LOSS, "The newest data it could bring back was {1} old.", "能找回的最新数据是演练开始前 {1} 的状态。") \
+	WORD(LAST_LOSS, "The newest data it brought back was {1} old.", "能找回的最新数据是演练开始前 {1} 的状态。") \
 	WORD(WHY_NO_TARGET, "There is no recovery target to be measured against. Set <code>tier</code> or <code>rto</code> in the configuration and run " \
 	    "<code>imvault backup</code>.", \
 	    "没有可以对照的恢复目标。请在配置中设置 <code>tier</code> 或 <code>rto</code>，再运行 <code>imvault backup</code>。") \
@@ -29,16 +29,18 @@
 	    "从未演练过恢复。请运行 <code>imvault drill</code>：它恢复到临时位置，不碰生产数据。") \
 	WORD(WHY_DRILL_FAILED, "The last drill did not bring everything back as it should be. Its checks, under Evidence, say what was wrong.", \
 	    "最近一次演练没有把一切正确地找回来。哪里不对，见“证据”一节中它的检查结果。") \
-	WORD(WHY_RTO_MISSED, "The last drill took longer than the {5} that are allowed. The phases below show where the time went.", \
+	WORD(WHY_RTO_MISSED, "The last drill took longer than the target of {5}. The phases below show where the time went.", \
 	    "最近一次演练超过了允许的 {5}。时间花在哪里，见下面的各阶段用时。") \
 	WORD(WHY_RPO_MISSED, "The last drill could not reach data as recent as the target asks for. Is <code>imvault follow</code> running?", \
 	    "最近一次演练能找回的数据不如目标要求的新。<code>imvault follow</code> 在运行吗？") \
 	WORD(WHY_OVERDUE, "The last drill was {1} ago and counts for {2}. Run <code>imvault drill</code>.", \
 	    "最近一次演练在 {1} 前，有效期是 {2}。请运行 <code>imvault drill</code>。") \
-	WORD(WHY_FORECAST_OVER, "A recovery now is expected to take {3}, longer than the {5} that are allowed.", \
+	WORD(WHY_FORECAST_OVER, "A recovery now is expected to take {3}, longer than the target of {5}.", \
 	    "现在恢复预计需要 {3}，超过允许的 {5}。") \
-	WORD(WHY_FORECAST_P95, "A recovery now is expected within the target, but one in twenty could take {4}, longer than the {5} that are allowed.", \
+	WORD(WHY_FORECAST_P95, "A recovery now is expected within the target, but one in twenty could take {4}, longer than the target of {5}.", \
 	    "现在恢复预计能达到目标，但二十次中可能有一次需要 {4}，超过允许的 {5}。") \
+	WORD(WHY_SCOPE, "The last drill restored only a part of the stores. Run <code>imvault drill</code> without <code>--store</code>.", \
+	    "最近一次演练只恢复了部分存储。请运行不带 <code>--store</code> 的 <code>imvault drill</code>。") \
 	WORD(WHY_REVOKED, "The last drill was signed by a key that has been revoked since. Repeat it with a current restore key.", \
 	    "给最近一次演练签名的密钥后来被吊销了。请用有效的恢复密钥再做一次。") \
 	WORD(WHY_CHAIN, "Something is wrong with the chain of records or snapshots. What exactly is listed under Evidence; " \
@@ -97,7 +99,7 @@
 	WORD(CHART_PHASES_FULL, "Full restores", "完整恢复") \
 	WORD(CHART_PHASES_INSTANT, "Instant restores", "即时恢复") \
 	WORD(DESC_PHASES, "A bar for each of the {1} newest, divided into phases. The longest took {2}.", "最近 {1} 次各一条，按阶段分段。最长的用了 {2}。") \
-	WORD(CHART_FORECAST, "Forecast and truth", "预测与实际") \
+	WORD(CHART_FORECAST, "Truth against forecast", "实际与预测之差") \
 	WORD(DESC_FORECAST, "{1} records with a forecast. Within 20 per cent: {2}. Not longer than the upper bound: {3}.", \
 	    "{1} 条记录有预测。误差在 20% 以内：{2}。没有超过上限：{3}。") \
 	WORD(CHART_WINDOW, "What can be restored, store by store", "各存储可恢复的时刻") \
@@ -114,9 +116,11 @@
 	WORD(LEGEND_LATE, "target missed or not all right", "未达目标或结果有误") \
 	WORD(LEGEND_FAILED, "no working service", "服务没有起来") \
 	WORD(LEGEND_READY, "service ready", "服务就绪") \
-	WORD(LEGEND_BAND, "forecast, median to upper bound", "预测，中位数到上限") \
-	WORD(LEGEND_TRUTH_DRILL, "what a drill took", "演练实际用时") \
-	WORD(LEGEND_TRUTH_RESTORE, "what a real restore took", "真实恢复实际用时") \
+	WORD(LEGEND_BAND, "forecast: median to upper bound", "预测：中位数到上限") \
+	WORD(LEGEND_WITHIN, "within 20 % of the median", "与中位数相差 20% 以内") \
+	WORD(AXIS_DEVIATION, "longer (+) or shorter (−) than forecast", "比预测长（+）或短（−）") \
+	WORD(LEGEND_TRUTH_DRILL, "drill", "演练") \
+	WORD(LEGEND_TRUTH_RESTORE, "real restore", "真实恢复") \
 	WORD(LEGEND_OVER_P95, "longer than the upper bound", "超过上限") \
 	WORD(LEGEND_WINDOW, "any instant", "任意一刻") \
 	WORD(LEGEND_SNAPSHOT, "snapshot", "快照") \
@@ -134,6 +138,8 @@
 	WORD(TIP_BIN, "from {1}: {2} changed, {3} stored", "{1} 起：变化 {2}，存储 {3}") \
 	WORD(N_SNAPSHOTS, "{1} snapshots", "{1} 个快照") \
 	WORD(DATA_TABLE, "The figures as a table", "数据表") \
+	WORD(DATA_WINDOWS, "Windows and gaps as a table", "窗口与缺口的数据表") \
+	WORD(DATA_SNAPSHOTS, "Snapshots as a table", "快照的数据表") \
 	\
 	/* Columns. */ \
 	WORD(COLUMN_WHEN, "When", "时间") \
@@ -147,11 +153,11 @@
 	WORD(COLUMN_LOST, "Data loss", "数据丢失") \
 	WORD(COLUMN_RPO, "Target", "目标") \
 	WORD(COLUMN_MET, "Met", "达到") \
-	WORD(COLUMN_READY_P50, "Service ready, median", "服务就绪，中位数") \
-	WORD(COLUMN_READY_P95, "upper bound (p95)", "上限（p95）") \
-	WORD(COLUMN_COMPLETE_P50, "Data complete, median", "数据完整，中位数") \
-	WORD(COLUMN_COMPLETE_P95, "upper bound (p95)", "上限（p95）") \
-	WORD(COLUMN_AGAINST, "Against the target", "对照目标") \
+	WORD(COLUMN_READY_P50, "Ready, median", "就绪，中位数") \
+	WORD(COLUMN_READY_P95, "Ready, upper bound", "就绪，上限") \
+	WORD(COLUMN_COMPLETE_P50, "Complete, median", "完整，中位数") \
+	WORD(COLUMN_COMPLETE_P95, "Complete, upper bound", "完整，上限") \
+	WORD(COLUMN_AGAINST, "Target", "目标") \
 	WORD(COLUMN_P50, "Forecast", "预测") \
 	WORD(COLUMN_P95, "Upper bound", "上限") \
 	WORD(COLUMN_TRUTH, "Truth", "实际") \
@@ -173,8 +179,6 @@
 	WORD(COLUMN_OBJECTS_KIND, "Kind", "类别") \
 	WORD(COLUMN_OBJECTS, "Objects", "对象数") \
 	WORD(COLUMN_SIZE, "Size", "大小") \
-	WORD(COLUMN_REASON, "Cause", "原因") \
-	WORD(COLUMN_OPERATOR, "Operator", "操作者") \
 	WORD(COLUMN_TYPE, "Type", "类型") \
 	WORD(COLUMN_STATUS, "Status", "状态") \
 	WORD(COLUMN_FILES, "Files", "文件数") \
@@ -251,7 +255,8 @@
 	WORD(KIND_TRACES, "Start traces", "启动轨迹") \
 	WORD(KIND_KEYS, "Keyrings", "密钥环") \
 	WORD(KIND_OTHER, "Other", "其他") \
-	WORD(NO_REASON, "none was given", "没有填写") \
+	WORD(NO_REASON, "No cause was given.", "没有填写原因。") \
+	WORD(INCIDENT_TO, "brought back to {1}, by {2}", "恢复到 {1}，操作者 {2}") \
 	\
 	/* Where there is nothing yet. */ \
 	WORD(NO_RECORDS, "No drill or restore has been recorded yet.", "还没有演练或恢复的记录。") \
