@@ -102,7 +102,7 @@ static char *tick_text(const struct report_chart *c, char ret[REPORT_VALUE_BYTES
 {
 	switch (c->y_unit) {
 	case UNIT_BYTES: return report_bytes(ret, (uint64_t)at);
-	case UNIT_PER_CENT: snprintf(ret, REPORT_VALUE_BYTES, "%+.0f %%", at); return ret;
+	case UNIT_PER_CENT: snprintf(ret, REPORT_VALUE_BYTES, at ? "%+.0f %%" : "%.0f %%", at); return ret;
 	default: return report_duration(c->p, ret, (int64_t)at);
 	}
 }

@@ -124,7 +124,7 @@ static void facts_tested(struct page *p, const struct drill_record *d)
 		fact_text(p, W_FACT_REACHED, im_instant_format(instant, d->instant_reached_ms));
 	fact_open(p, W_FACT_SCENARIO);
 	report_term(p, VOCABULARY_SCENARIO, d->scenario);
-	report_raw(p, ", ");
+	report_raw(p, report_words_of(p, W_COMMA));
 	report_term(p, VOCABULARY_MODE, text_of(d->meta, "mode"));
 	fact_close(p);
 	fact_open(p, W_FACT_SERVICE);
@@ -147,7 +147,7 @@ static void facts_result(struct page *p, const struct drill_record *d)
 	    report_duration(p, ready, d->service_ready_ms), report_duration(p, complete, d->data_complete_ms), report_duration(p, target, d->rto_ms), NULL);
 	fact_close(p);
 	fact_open(p, W_FACT_LOSS);
-	report_say(p, d->rpo_target_ms <= 0 ? W_LOSS_NO_TARGET : d->rpo_met ? W_LOSS_MET : W_LOSS_MISSED, report_duration(p, lost, d->rpo_ms),
+	report_say(p, strcmp(d->chosen, "latest") != 0 ? W_LOSS_CHOSEN : d->rpo_target_ms <= 0 ? W_LOSS_NO_TARGET : d->rpo_met ? W_LOSS_MET : W_LOSS_MISSED, report_duration(p, lost, d->rpo_ms),
 	    report_duration(p, target, d->rpo_target_ms), NULL);
 	fact_close(p);
 	if (d->forecast_p50_ms < 0)
@@ -168,7 +168,7 @@ static void facts_phases(struct page *p, const struct drill_record *d)
 	json_array_foreach(json_object_get(d->meta, "phases"), i, phase) {
 		if (i == PHASES_MAX)
 			break;
-		report_raw(p, i ? ", " : "");
+		report_raw(p, i ? report_words_of(p, W_COMMA) : "");
 		report_term(p, VOCABULARY_PHASE, text_of(phase, "name"));
 		report_raw(p, "&#160;");
 		report_text(p, report_duration(p, value, number_of(phase, "ms")));
@@ -254,10 +254,10 @@ static void check_row(struct page *p, const json_t *check)
 	report_raw(p, " ");
 	if (*store) {
 		report_text(p, store);
-		report_raw(p, ", ");
+		report_raw(p, report_words_of(p, W_COMMA));
 	}
 	report_quote(p, text_of(check, "check"));
-	report_raw(p, ": ");
+	report_raw(p, report_words_of(p, W_COLON));
 	report_quote(p, text_of(check, "text"));
 	report_raw(p, "</li>\n");
 }
@@ -304,7 +304,7 @@ static void show_record(struct page *p, const struct drill_record *d)
 	report_text(p, report_minute(when, d->time_ms));
 	report_raw(p, "</span><span class=\"kind\">");
 	report_raw(p, report_words_of(p, d->is_drill ? W_DRILL : W_RESTORE));
-	report_raw(p, ", ");
+	report_raw(p, report_words_of(p, W_COMMA));
 	report_term(p, VOCABULARY_SCENARIO, d->scenario);
 	report_raw(p, "</span><span class=\"took\">");
 	report_text(p, report_duration(p, when, d->service_ready_ms));

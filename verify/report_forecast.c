@@ -76,7 +76,7 @@ static void say_accuracy(struct page *p, const struct accuracy *a)
 	report_say(p, W_ACCURACY, report_ratio(p, within, a->within), report_ratio(p, held, a->held), NULL);
 	if (p->r->summary.has_forecast && f->error_percent >= 0) {
 		snprintf(error, sizeof error, "%.0f", fmin(f->error_percent, 1e6));
-		report_raw(p, " ");
+		report_raw(p, report_words_of(p, W_SPACE));
 		report_say(p, W_ACCURACY_ERROR, error, report_count(learned, f->learned_from), NULL);
 	}
 	report_raw(p, "</p>\n");

@@ -161,7 +161,7 @@ static const struct term *terms_of(enum report_vocabulary vocabulary)
 	static const struct term phases[] = { { "open", W_PHASE_OPEN }, { "plan", W_PHASE_PLAN }, { "prepare", W_PHASE_PREPARE }, { "fetch", W_PHASE_FETCH },
 		{ "read", W_PHASE_READ }, { "decode", W_PHASE_DECODE }, { "write", W_PHASE_WRITE }, { "replay", W_PHASE_REPLAY },
 		{ "finish", W_PHASE_FINISH }, { "sync", W_PHASE_SYNC }, { "check", W_PHASE_CHECK }, { "start", W_PHASE_START },
-		{ "hydrate", W_PHASE_HYDRATE }, { "survey", W_PHASE_SURVEY }, { NULL, 0 } };
+		{ "hydrate", W_PHASE_HYDRATE }, { NULL, 0 } };
 	static const struct term statuses[] = { { "ok", W_STATUS_OK }, { "older", W_STATUS_OLDER }, { "damaged", W_DAMAGED },
 		{ "different", W_DIFFERENT }, { "failed", W_FAILED }, { NULL, 0 } };
 	static const struct term *const all[] = { [VOCABULARY_VERDICT] = verdicts, [VOCABULARY_SCENARIO] = scenarios, [VOCABULARY_MODE] = modes,

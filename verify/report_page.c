@@ -71,7 +71,7 @@ static void say_last_drill(struct page *p)
 	else
 		report_say(p, W_LAST_READY, when, report_duration(p, ready, d->service_ready_ms), report_duration(p, target, s->rto_ms), NULL);
 	if (with_loss) {
-		report_raw(p, " ");
+		report_raw(p, report_words_of(p, W_SPACE));
 		report_say(p, s->rpo_ms ? W_LAST_LOSS_TARGET : W_LAST_LOSS, report_duration(p, lost, d->rpo_ms),
 		    report_duration(p, target, s->rpo_ms), NULL);
 	}
@@ -134,7 +134,7 @@ static void figure_last(struct page *p)
 	report_term(p, VOCABULARY_VERDICT, s->last_drill->verdict);
 	report_raw(p, "</dd><dd class=\"small\">");
 	report_say(p, W_AGO, report_duration(p, age, s->drill_age_ms), NULL);
-	report_raw(p, ", ");
+	report_raw(p, report_words_of(p, W_COMMA));
 	report_term(p, VOCABULARY_SCENARIO, s->last_drill->scenario);
 	report_raw(p, "</dd></div>\n");
 }

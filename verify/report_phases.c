@@ -18,8 +18,7 @@ static const struct kind {
 	enum report_words words;
 } kinds[] = { { "open", "c5 bar", W_PHASE_OPEN }, { "plan", "c4 bar", W_PHASE_PLAN }, { "prepare", "c6 bar", W_PHASE_PREPARE },
 	{ "fetch", "c1 bar", W_PHASE_FETCH }, { "replay", "c2 bar", W_PHASE_REPLAY }, { "finish", "c3 bar", W_PHASE_FINISH },
-	{ "sync", "c9 bar", W_PHASE_SYNC }, { "check", "c8 bar", W_PHASE_CHECK }, { "survey", "c10 bar", W_PHASE_SURVEY },
-	{ "start", "c11 bar", W_PHASE_START }, { "hydrate", "c7 bar", W_PHASE_HYDRATE }, { "", "c5 bar", W_PHASE_OTHER } };
+	{ "sync", "c9 bar", W_PHASE_SYNC }, { "check", "c8 bar", W_PHASE_CHECK }, { "start", "c10 bar", W_PHASE_START }, { "hydrate", "c7 bar", W_PHASE_HYDRATE }, { "", "c5 bar", W_PHASE_OTHER } };
 enum { KIND_COUNT = sizeof kinds / sizeof *kinds };
 
 static size_t kind_of(const char *name)
@@ -96,7 +95,7 @@ static void draw_row(const struct report_chart *c, const struct drill_record *d,
 			continue;
 		report_raw(p, "<g><title>");
 		report_raw(p, report_words_of(p, k->words));
-		report_text(p, ": ");
+		report_raw(p, report_words_of(p, W_COLON));
 		report_text(p, report_duration(p, value, (int64_t)ms));
 		report_raw(p, "</title>");
 		report_chart_bar(c, k->class, report_chart_x(c, at), y + BAR_TOP, report_chart_x(c, at + ms), y + BAR_TOP + BAR_HEIGHT);

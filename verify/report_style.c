@@ -9,11 +9,11 @@
 #define LIGHT \
 	"--page:#fff;--sunk:#f6f7f9;--ink:#1b2026;--soft:#56606c;--line:#d8dde3;--grid:#e8ebef;--accent:#0b5cad;" \
 	"--good:#1a7536;--warn:#8a5a00;--bad:#bd2424;" \
-	"--s1:#0b5cad;--s2:#c4570a;--s3:#00806a;--s4:#9c3d86;--s5:#69737f;--s6:#857000;--s7:#3d8fd1;--s8:#b0302f;--s9:#3f4954;--s10:#6b50a8;--s11:#96693c;"
+	"--s1:#0b5cad;--s2:#c4570a;--s3:#00806a;--s4:#9c3d86;--s5:#69737f;--s6:#857000;--s7:#3d8fd1;--s8:#6b50a8;--s9:#3f4954;--s10:#96693c;"
 #define DARK \
 	"--page:#14171b;--sunk:#1b2025;--ink:#e7eaee;--soft:#a3adb8;--line:#343b43;--grid:#262c33;--accent:#74b4f6;" \
 	"--good:#56c271;--warn:#e2ab3c;--bad:#ff8078;" \
-	"--s1:#5da6f0;--s2:#ee8c48;--s3:#37b89e;--s4:#d88cc5;--s5:#949eaa;--s6:#c9b340;--s7:#a6d4fb;--s8:#f17d78;--s9:#c9d0d8;--s10:#b49ae8;--s11:#c79a6a;"
+	"--s1:#5da6f0;--s2:#ee8c48;--s3:#37b89e;--s4:#d88cc5;--s5:#949eaa;--s6:#c9b340;--s7:#a6d4fb;--s8:#b49ae8;--s9:#c9d0d8;--s10:#c79a6a;"
 
 static const char colours[] =
     ":root{color-scheme:light dark;" LIGHT "}\n"
@@ -30,7 +30,7 @@ static const char text[] =
     "section{margin-top:4.5rem}\n"
     "h1{font-size:2.25rem;line-height:1.15;font-weight:650;letter-spacing:-.015em;margin:.25rem 0 .5rem}\n"
     "h2{font-size:1.375rem;line-height:1.3;font-weight:650;letter-spacing:-.005em;margin:0 0 .5rem}\n"
-    "h3{font-size:1rem;font-weight:650;margin:2rem 0 .5rem}\n"
+    "h3{font-size:1rem;font-weight:650;margin:2rem 0 .5rem}.body h3{margin-top:1rem;font-size:.9375rem}\n"
     "p{margin:.5rem 0}\n"
     "a{color:var(--accent)}\n"
     "code,.hash{font-family:ui-monospace,'DejaVu Sans Mono','Liberation Mono',Menlo,monospace;font-size:.875em}\n"
@@ -81,9 +81,9 @@ static const char charts[] =
     ".ok{fill:var(--accent);stroke:var(--accent)}.late{fill:var(--bad);stroke:var(--bad)}\n"
     ".hollow{fill:var(--page)}\n"
     ".curve{stroke-width:2;stroke-linecap:round}\n"
-    ".band{stroke:var(--accent);stroke-opacity:.35;stroke-width:9}.band-key{fill:var(--accent);fill-opacity:.35}.near{fill:var(--sunk)}\n"
+    ".band{stroke:var(--accent);stroke-opacity:.35;stroke-width:9}.band-key{fill:var(--accent);fill-opacity:.35}.near{fill:var(--grid)}\n"
     ".c1{fill:var(--s1);stroke:var(--s1)}.c2{fill:var(--s2);stroke:var(--s2)}.c3{fill:var(--s3);stroke:var(--s3)}.c4{fill:var(--s4);stroke:var(--s4)}\n"
-    ".c9{fill:var(--s9);stroke:var(--s9)}.c10{fill:var(--s10);stroke:var(--s10)}.c11{fill:var(--s11);stroke:var(--s11)}\n"
+    ".c9{fill:var(--s9);stroke:var(--s9)}.c10{fill:var(--s10);stroke:var(--s10)}\n"
     ".ready{stroke:var(--ink);stroke-width:2.5}.zero{stroke:var(--soft)}\n"
     ".c5{fill:var(--s5);stroke:var(--s5)}.c6{fill:var(--s6);stroke:var(--s6)}.c7{fill:var(--s7);stroke:var(--s7)}.c8{fill:var(--s8);stroke:var(--s8)}\n"
     "rect{stroke:none!important}\n"
@@ -123,7 +123,7 @@ static const char narrow[] =
     "header,main,footer{padding-left:1rem;padding-right:1rem}header{padding-top:2rem}section{margin-top:3.5rem}\n"
     "h1{font-size:1.75rem}.verdict{padding-left:1rem}.verdict h2{font-size:1.375rem}\n"
     ".figures{grid-template-columns:1fr 1fr;gap:0 1.25rem}.figures .big{font-size:1.375rem}\n"
-    ".odd text{display:none}\n"
+    ".odd text{display:none}.band{stroke-width:5}\n"
     ".plot{width:calc(100% - 94px);margin-right:24px;margin-left:70px}.plot .axis[x='-78']{transform:translateX(8px)}\n"
     ".facts,.terms,.incident{grid-template-columns:1fr;gap:0}.facts dd,.terms dd{margin-bottom:.5rem}\n"
     ".record>summary{grid-template-columns:1.1rem 1fr auto}.record>summary .when,.record>summary .took{grid-column:2}.record>summary .took{display:none}"
@@ -133,7 +133,7 @@ static const char narrow[] =
 static const char paper[] =
     "@page{size:A4;margin:17mm 16mm 18mm;@bottom-right{content:counter(page) ' / ' counter(pages);font:8pt sans-serif;color:#56606c}}\n"
     "@media print{\n"
-    "body{font-size:9.5pt;line-height:1.45;print-color-adjust:exact;-webkit-print-color-adjust:exact}\n"
+    "html{font-size:12px}body{font-size:9.5pt;line-height:1.45;print-color-adjust:exact;-webkit-print-color-adjust:exact}\n"
     "header,main,footer{max-width:none;padding:0}header{padding-top:0}nav{display:none}\n"
     "section{margin-top:2.25rem}h1{font-size:20pt}h2{font-size:13pt;break-after:avoid}h3,figcaption{break-after:avoid}.verdict h2{font-size:15pt}\n"
     ".lead{break-after:avoid;margin-bottom:.75rem}figure,.figures,.verdict,.nothing,tr,.legend{break-inside:avoid}figure{margin-top:1rem}\n"

@@ -166,9 +166,9 @@ static void draw_record(const struct report_chart *c, const struct drill_record 
 	double y = v < 0 ? 0 : report_chart_y(c, (double)v);
 	report_raw(p, "<g><title>");
 	report_raw(p, report_words_of(p, d->is_drill ? W_DRILL : W_RESTORE));
-	report_text(p, ", ");
+	report_raw(p, report_words_of(p, W_COMMA));
 	report_text(p, report_minute(when, d->time_ms));
-	report_text(p, ": ");
+	report_raw(p, report_words_of(p, W_COLON));
 	report_text(p, report_duration(p, value, v));
 	report_raw(p, "</title>");
 	if (v >= 0 && end_ms >= 0 && fabs(report_chart_y(c, (double)end_ms) - y) > 8) {

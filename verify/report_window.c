@@ -123,7 +123,7 @@ static void window_row(struct page *p, const struct log_window *w)
 	report_raw(p, "<td class=\"free\">");
 	if (has_gap(w)) {
 		report_say(p, W_GAP_FROM_TO, report_minute(from, w->has_gap_from ? w->gap_from_ms : -1), report_minute(to, w->has_gap_to ? w->gap_to_ms : -1), NULL);
-		report_raw(p, " ");
+		report_raw(p, report_words_of(p, W_SPACE));
 		if (w->reason)
 			report_quote(p, w->reason);
 	} else {
@@ -131,7 +131,7 @@ static void window_row(struct page *p, const struct log_window *w)
 	}
 	for (size_t h = 0; h < w->hole_count; h++)
 		if (!w->holes[h].at_end) {
-			report_raw(p, " ");
+			report_raw(p, report_words_of(p, W_SPACE));
 			report_say(p, W_HOLE_FROM_TO, report_minute(from, w->holes[h].from_ms), report_minute(to, w->holes[h].to_ms), NULL);
 		}
 	report_raw(p, "</td></tr>\n");

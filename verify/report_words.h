@@ -16,12 +16,12 @@
 	WORD(RESERVED, "Proven, with reservations", "已证明，但有保留") \
 	WORD(UNPROVEN, "The recovery targets are not proven", "恢复目标尚未得到证明") \
 	WORD(LAST_READY, "The last drill, on {1}, had the service ready in {2}; the target is {3}.", \
-	    "最近一次演练（{1}）在 {2} 后服务就绪，目标是 {3} 之内。") \
-	WORD(LAST_NO_TARGET, "The last drill, on {1}, had the service ready in {2}.", "最近一次演练（{1}）在 {2} 后服务就绪。") \
+	    "最近一次演练（{1}）在 {2}后服务就绪，目标是 {3}之内。") \
+	WORD(LAST_NO_TARGET, "The last drill, on {1}, had the service ready in {2}.", "最近一次演练（{1}）在 {2}后服务就绪。") \
 	WORD(LAST_NOT_READY, "The last drill, on {1}, did not get as far as a working service.", "最近一次演练（{1}）没有做到服务就绪。") \
 	WORD(LAST_LOSS_TARGET, "The newest data it brought back was {1} old; the target is {2}.", \
-	    "能找回的最新数据是演练开始前 {1} 的状态，目标是 {2} 之内。") \
-	WORD(LAST_LOSS, "The newest data it brought back was {1} old.", "能找回的最新数据是演练开始前 {1} 的状态。") \
+	    "能找回的最新数据是演练开始前 {1}的状态，目标是 {2}之内。") \
+	WORD(LAST_LOSS, "The newest data it brought back was {1} old.", "能找回的最新数据是演练开始前 {1}的状态。") \
 	WORD(WHY_NO_TARGET, "There is no recovery target to be measured against. Set <code>tier</code> or <code>rto</code> in the configuration and run " \
 	    "<code>imvault backup</code>.", \
 	    "没有可以对照的恢复目标。请在配置中设置 <code>tier</code> 或 <code>rto</code>，再运行 <code>imvault backup</code>。") \
@@ -34,7 +34,7 @@
 	WORD(WHY_RPO_MISSED, "The last drill could not reach data as recent as the target asks for. Is <code>imvault follow</code> running?", \
 	    "最近一次演练能找回的数据不如目标要求的新。<code>imvault follow</code> 在运行吗？") \
 	WORD(WHY_OVERDUE, "The last drill was {1} ago and counts for {2}. Run <code>imvault drill</code>.", \
-	    "最近一次演练在 {1} 前，有效期是 {2}。请运行 <code>imvault drill</code>。") \
+	    "最近一次演练在 {1}前，有效期是 {2}。请运行 <code>imvault drill</code>。") \
 	WORD(WHY_FORECAST_OVER, "A recovery now is expected to take {3}, longer than the target of {5}.", \
 	    "现在恢复预计需要 {3}，超过允许的 {5}。") \
 	WORD(WHY_FORECAST_P95, "A recovery now is expected within the target, but one in twenty could take {4}, longer than the target of {5}.", \
@@ -49,8 +49,8 @@
 	\
 	/* Key figures. */ \
 	WORD(FIGURE_LAST, "Last drill", "最近一次演练") \
-	WORD(FIGURE_RTO, "Drills within the recovery time", "达到恢复时间目标的演练") \
-	WORD(FIGURE_RPO, "Within the allowed data loss", "达到数据丢失目标") \
+	WORD(FIGURE_RTO, "Drills within the target", "达到恢复时间目标的演练") \
+	WORD(FIGURE_RPO, "Data loss within the target", "达到数据丢失目标") \
 	WORD(FIGURE_FORECAST, "Forecast for now", "现在恢复的预测") \
 	WORD(NEVER, "Never", "从未") \
 	WORD(AGO, "{1} ago", "{1}前") \
@@ -58,7 +58,7 @@
 	WORD(AND_RESTORES, "real restores: {1}", "真实恢复：{1}") \
 	WORD(TARGET_IS, "target {1}", "目标 {1}") \
 	WORD(NO_RPO_SET, "no target is set (<code>rpo</code>)", "没有设置目标（<code>rpo</code>）") \
-	WORD(P95_IS, "19 times out of 20 within {1}", "二十次中十九次在 {1} 之内") \
+	WORD(P95_IS, "19 times out of 20 within {1}", "二十次中十九次在 {1}之内") \
 	WORD(NO_FORECAST_SHORT, "needs a snapshot", "需要先有快照") \
 	\
 	/* Sections. */ \
@@ -218,7 +218,6 @@
 	WORD(PHASE_FINISH, "names and owners", "名称与属主") \
 	WORD(PHASE_SYNC, "make durable", "落盘") \
 	WORD(PHASE_CHECK, "check", "检查") \
-	WORD(PHASE_SURVEY, "count messages", "清点消息") \
 	WORD(PHASE_START, "start the service", "启动服务") \
 	WORD(PHASE_HYDRATE, "the rest, in the background", "其余部分（后台）") \
 	WORD(PHASE_OTHER, "other", "其他") \
@@ -229,6 +228,9 @@
 	WORD(WITHIN, "within", "达到") \
 	WORD(P95_OVER, "upper bound over it", "上限超出") \
 	WORD(OVER, "over it", "超出") \
+	WORD(COMMA, ", ", "，") \
+	WORD(SPACE, " ", "") \
+	WORD(COLON, ": ", "：") \
 	WORD(UNIT_S, "s", "秒") \
 	WORD(UNIT_MIN, "min", "分") \
 	WORD(UNIT_H, "h", "小时") \
@@ -244,8 +246,8 @@
 	WORD(GAP_CLOSED, "Nothing is missing before it.", "此前没有缺失。") \
 	WORD(GAP_FIRST, "The log begins here.", "日志从这里开始。") \
 	WORD(HOLE_FROM_TO, "Damaged from {1} to {2}.", "{1} 至 {2} 损坏。") \
-	WORD(GROWTH_SUMS, "{1} snapshots, each a complete copy of {2} in all, take {3}: {4} times less. Of {5} that changed, {6} % had to be stored.", \
-	    "{1} 个快照，每个都是完整的副本，合计 {2}，实际占用 {3}，是其 {4} 分之一。变化的 {5} 中，需要存储的占 {6}%。") \
+	WORD(GROWTH_SUMS, "As complete copies, the {1} snapshots would take {2}; in the vault they take {3}, {4} times less. Of {5} that changed, {6} % had to be stored.", \
+	    "{1} 个快照若都是完整副本，合计 {2}；在备份库中实际占用 {3}，是其 {4} 分之一。变化的 {5} 中，需要存储的占 {6}%。") \
 	WORD(KINDS_TITLE, "The whole vault, by kind of object", "整个备份库，按对象类别") \
 	WORD(KIND_PACKS, "Content", "内容") \
 	WORD(KIND_INDEX, "Index", "索引") \
@@ -305,6 +307,7 @@
 	WORD(FACT_LOSS, "Data loss", "数据丢失") \
 	WORD(LOSS_MET, "{1} before it began; target {2}: met", "开始前 {1}；目标 {2}：达到") \
 	WORD(LOSS_MISSED, "{1} before it began; target {2}: missed", "开始前 {1}；目标 {2}：未达到") \
+	WORD(LOSS_CHOSEN, "{1} before it began; a moment in the past was chosen", "开始前 {1}；有意选择了过去的一刻") \
 	WORD(LOSS_NO_TARGET, "{1} before it began; no target", "开始前 {1}；没有目标") \
 	WORD(FACT_FORECAST, "Forecast before", "事前预测") \
 	WORD(FORECAST_BEFORE, "service ready in {1}, at most {2}", "服务就绪 {1}，上限 {2}") \
@@ -312,7 +315,7 @@
 	WORD(FACT_HOST, "Host", "主机") \
 	WORD(FACT_CPUS, "Processors", "处理器") \
 	WORD(FACT_LIMITS, "Held back to", "限制为") \
-	WORD(LIMITS, "{1} processors, nice {2}", "{1} 个处理器，优先级（nice）{2}") \
+	WORD(LIMITS, "processors: {1}; nice: {2}", "处理器 {1} 个，nice 值 {2}") \
 	WORD(FACT_OPERATOR, "Operator", "操作者") \
 	WORD(FACT_VERSION, "Version", "版本") \
 	WORD(FACT_SIGNED, "Signature", "签名") \

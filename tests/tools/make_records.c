@@ -30,7 +30,7 @@ struct story {
 
 struct outcome {
 	const char *kind, *verdict, *reason, *chosen;
-	bool instant;
+	bool instant, late_data; /* late_data: more was lost than may be */
 	int exit_code;
 	double slower; /* than usual */
 };
@@ -128,7 +128,7 @@ static json_t *make_meta(struct story *s, const struct outcome *o, int64_t time_
 	json_t *meta = json_object();
 	double complete, ready = add_phases(s, meta, o, bytes, &complete), forecast = ready * (0.9 + 0.22 * rng_unit(&s->rng)) / o->slower;
 	bool failed = strcmp(o->verdict, "failed") == 0, latest = strcmp(o->chosen, "latest") == 0;
-	int64_t rpo_ms = latest ? (int64_t)(rng_below(&s->rng, 12) == 0 ? vary(s, 9000) : vary(s, 700)) : (int64_t)(rng_unit(&s->rng) * 20) * DAY_MS;
+	int64_t rpo_ms = latest ? (int64_t)vary(s, o->late_data ? 9000 : 700) : (int64_t)(rng_unit(&s->rng) * 20) * DAY_MS;
 	json_t *fields = json_pack("{ss sI so so ss ss ss ss sI ss sI sI sI sI sI sb sb ss ss si si so}", "kind", o->kind, "time_ms", (json_int_t)time_ms,
 	    "host", text(s, o->kind[0] == 'd' ? "drill-host-01" : "im-01"), "operator", text(s, o->kind[0] == 'd' ? "timer" : "mwang"), "version", "0.1.0",
 	    "scenario", o->instant ? "instant" : "full", "mode", o->instant ? "blocks" : "ordinary", "snapshot", s->snapshot, "snapshot_seq",
@@ -155,9 +155,14 @@ static json_t *make_meta(struct story *s, const struct outcome *o, int64_t time_
 /* What the n-th of count was like. */
 static struct outcome outcome_of(const struct story *s, unsigned n, unsigned count)
 {
-	struct outcome o = { .kind = "drill", .verdict = "passed", .chosen = n % 6 == 4 ? "random" : "latest", .instant = n % 3 == 1, .slower = 1 };
-	if (n + 1 == count && !s->ends_badly)
+	struct outcome o = { .kind = "drill", .verdict = "passed", .chosen = n % 6 == 4 ? "random" : "latest", .instant = n % 3 == 1,
+		.late_data = n % 9 == 5, .slower = 1 };
+	if (n + 1 == count && s->ends_badly)
+		return (struct outcome){ .kind = "drill", .verdict = "damaged", .chosen = "latest", .exit_code = 6, .slower = 1 };
+	if (n + 1 == count) {
+		o.late_data = false;
 		return o;
+	}
 	if (n == count / 4)
 		o = (struct outcome){ .kind = "drill", .verdict = "missed", .chosen = "latest", .exit_code = 10, .slower = 2500 };
 	else if (n == count / 2)
