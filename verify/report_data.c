@@ -113,7 +113,7 @@ static int read_snapshot(struct report *r, const struct snapshot_name *name, str
 	if (rc)
 		return rc;
 	rc = snapshot_read(r->vault->storage, r->vault->keyring, name, &s, &why);
-	if (rc == IM_ECORRUPT || rc == IM_EKEY || rc == IM_ENOTFOUND)
+	if (rc == IM_ECORRUPT || rc == IM_EKEY || rc == IM_ENOTFOUND || rc == IM_EIO)
 		return 0; /* a finding of the chain */
 	if (rc)
 		return im_fail(err, rc, "%s", why.text);

@@ -251,7 +251,7 @@ static void check_row(struct page *p, const json_t *check)
 	const char *store = text_of(check, "store");
 	report_put(p, "<li><b class=\"%s\">%s</b>", ok ? "good" : "bad", ok ? "&#10003;" : "&#10007;");
 	report_raw(p, report_words_of(p, ok ? W_CHECK_OK : W_CHECK_FAILED));
-	report_raw(p, " ");
+	report_raw(p, report_words_of(p, W_SPACE));
 	if (*store) {
 		report_text(p, store);
 		report_raw(p, report_words_of(p, W_COMMA));

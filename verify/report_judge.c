@@ -69,7 +69,7 @@ static void judge_forecast(struct report *r)
 
 void report_judge(struct report *r)
 {
-	static const enum report_reason grave[] = { REPORT_NO_DRILL, REPORT_DRILL_FAILED, REPORT_RTO_MISSED, REPORT_FORECAST_OVER };
+	static const enum report_reason grave[] = { REPORT_NO_DRILL, REPORT_DRILL_FAILED, REPORT_RTO_MISSED, REPORT_RPO_MISSED, REPORT_FORECAST_OVER };
 	struct report_summary *s = &r->summary;
 	s->finding_count = r->finding_count;
 	s->last_drill = drills_last(&r->drills, false);

@@ -121,6 +121,12 @@ static void figure_open(struct page *p, enum report_words words, const char *ton
 	report_put(p, "</dt><dd class=\"big %s\">", tone);
 }
 
+/* Ages in whole minutes: nobody counts the seconds since a drill. */
+static int64_t whole_minutes(int64_t ms)
+{
+	return (ms / 60000 + 1) * 60000;
+}
+
 static void figure_last(struct page *p)
 {
 	const struct report_summary *s = &p->r->summary;
@@ -133,7 +139,7 @@ static void figure_last(struct page *p)
 	}
 	report_term(p, VOCABULARY_VERDICT, s->last_drill->verdict);
 	report_raw(p, "</dd><dd class=\"small\">");
-	report_say(p, W_AGO, report_duration(p, age, s->drill_age_ms), NULL);
+	report_say(p, W_AGO, report_duration(p, age, whole_minutes(s->drill_age_ms)), NULL);
 	report_raw(p, report_words_of(p, W_COMMA));
 	report_term(p, VOCABULARY_SCENARIO, s->last_drill->scenario);
 	report_raw(p, "</dd></div>\n");

@@ -126,7 +126,7 @@ static const char narrow[] =
     ".odd text{display:none}.band{stroke-width:5}\n"
     ".plot{width:calc(100% - 94px);margin-right:24px;margin-left:70px}.plot .axis[x='-78']{transform:translateX(8px)}\n"
     ".facts,.terms,.incident{grid-template-columns:1fr;gap:0}.facts dd,.terms dd{margin-bottom:.5rem}\n"
-    ".record>summary{grid-template-columns:1.1rem 1fr auto}.record>summary .when,.record>summary .took{grid-column:2}.record>summary .took{display:none}"
+    ".record>summary{grid-template-columns:1.1rem 1fr auto}.record>summary .when{grid-column:2/-1}.record>summary .took{display:none}"
     ".record>summary .kind{grid-column:2}.record .body{padding-left:0}\n"
     "}\n";
 

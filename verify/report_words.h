@@ -187,7 +187,7 @@
 	WORD(DRILL, "Drill", "演练") \
 	WORD(RESTORE, "Real restore", "真实恢复") \
 	WORD(PASSED, "passed", "通过") \
-	WORD(MISSED, "complete, but too late", "完整，但超时") \
+	WORD(MISSED, "target missed", "未达目标") \
 	WORD(DIFFERENT, "different", "有差异") \
 	WORD(DAMAGED, "damaged", "有损坏") \
 	WORD(PARTIAL, "in part", "部分恢复") \
@@ -204,7 +204,7 @@
 	WORD(CHOSEN_ASKED, "asked for", "指定的") \
 	WORD(SERVICE_STARTED, "was started on the restored data and answered", "已在恢复的数据上启动并有应答") \
 	WORD(SERVICE_FAILED, "did not start", "没有启动成功") \
-	WORD(SERVICE_NONE, "none was started; ready means that all data was in place", "没有启动；就绪是指数据全部就位") \
+	WORD(SERVICE_NONE, "none was started; ready means that it could have been", "没有启动；就绪是指已经可以启动") \
 	WORD(STATUS_OK, "restored", "已恢复") \
 	WORD(STATUS_OLDER, "from an older snapshot", "来自较旧的快照") \
 	WORD(PHASE_OPEN, "open the vault", "打开备份库") \
@@ -305,10 +305,10 @@
 	WORD(RECOVERY_MISSED, "service ready {1}, data complete {2}; target {3}: missed", "服务就绪 {1}，数据完整 {2}；目标 {3}：未达到") \
 	WORD(RECOVERY_NO_TARGET, "service ready {1}, data complete {2}; no target", "服务就绪 {1}，数据完整 {2}；没有目标") \
 	WORD(FACT_LOSS, "Data loss", "数据丢失") \
-	WORD(LOSS_MET, "{1} before it began; target {2}: met", "开始前 {1}；目标 {2}：达到") \
-	WORD(LOSS_MISSED, "{1} before it began; target {2}: missed", "开始前 {1}；目标 {2}：未达到") \
-	WORD(LOSS_CHOSEN, "{1} before it began; a moment in the past was chosen", "开始前 {1}；有意选择了过去的一刻") \
-	WORD(LOSS_NO_TARGET, "{1} before it began; no target", "开始前 {1}；没有目标") \
+	WORD(LOSS_MET, "the newest data was {1} old; target {2}: met", "最新数据陈旧 {1}；目标 {2}：达到") \
+	WORD(LOSS_MISSED, "the newest data was {1} old; target {2}: missed", "最新数据陈旧 {1}；目标 {2}：未达到") \
+	WORD(LOSS_CHOSEN, "none to speak of: a moment {1} before it began was chosen", "不适用：选择了开始前 {1}的一刻") \
+	WORD(LOSS_NO_TARGET, "the newest data was {1} old; no target", "最新数据陈旧 {1}；没有目标") \
 	WORD(FACT_FORECAST, "Forecast before", "事前预测") \
 	WORD(FORECAST_BEFORE, "service ready in {1}, at most {2}", "服务就绪 {1}，上限 {2}") \
 	WORD(FACT_PHASES, "Phases", "各阶段") \
@@ -337,8 +337,8 @@
 	WORD(MEANS_DRILL, "A recovery by the same program as in an emergency, into a scratch folder, with every store checked afterwards.", \
 	    "用与紧急情况相同的程序恢复到临时文件夹，之后检查每一个存储。") \
 	WORD(TERM_READY, "Service ready, data complete", "服务就绪、数据完整") \
-	WORD(MEANS_READY, "Ready: the service answers, or, where none is started, all data is in place. Complete: the last byte is back and checked.", \
-	    "就绪：服务有应答；没有启动服务时，是指数据全部就位。完整：最后一个字节已找回并检查。") \
+	WORD(MEANS_READY, "Ready: the service answers or, where none is started, could be started. Complete: the last byte is back and checked.", \
+	    "就绪：服务有应答；没有启动服务时，是指已经可以启动。完整：最后一个字节已找回并检查。") \
 	WORD(TERM_SCENARIO, "Full, instant", "完整恢复、即时恢复") \
 	WORD(MEANS_SCENARIO, "Full: everything is back before the service starts. Instant: the service starts at once and what it needs comes first.", \
 	    "完整恢复：全部找回之后再启动服务。即时恢复：服务立刻启动，它需要的先取来。") \
