@@ -56,10 +56,10 @@ static uint32_t next_character(const unsigned char **at)
 	return c;
 }
 
-/* Changes the direction, breaks lines, or is not there to the eye. */
+/* Controls, changes the direction, breaks lines, or is not there to the eye. */
 static bool hides(uint32_t c)
 {
-	return (c >= 0x80 && c < 0xa0) || c == 0xad || c == 0x61c || c == 0x180e || c == 0x200b || c == 0x200e || c == 0x200f ||
+	return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0xad || c == 0x61c || c == 0x180e || c == 0x200b || c == 0x200e || c == 0x200f ||
 	    (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) || c == 0xfeff || (c >= 0xfff0 && c < 0xfffc) || (c & 0xfffe) == 0xfffe ||
 	    (c >= 0xe0000 && c < 0xe1000);
 }
@@ -72,12 +72,9 @@ static void put_character(struct page *p, const unsigned char *bytes, size_t len
 	case '>': report_raw(p, "&gt;"); return;
 	case '"': report_raw(p, "&quot;"); return;
 	case '\'': report_raw(p, "&#39;"); return;
-	case 0x7f: report_raw(p, "&#x2421;"); return;
 	case 0xfffd: report_raw(p, "&#xfffd;"); return;
 	}
-	if (c < 0x20)
-		report_put(p, "&#x%x;", 0x2400 + c); /* the symbol for it */
-	else if (hides(c))
+	if (hides(c))
 		report_put(p, "[U+%04X]", c);
 	else
 		im_buf_put(&p->out, bytes, len);

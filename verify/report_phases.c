@@ -8,9 +8,10 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { ROWS_MAX = 12, ROW_HEIGHT = 46, BAR_TOP = 22, BAR_HEIGHT = 14 };
+enum { ROWS_MAX = 12, OUTLIER = 5, ROW_HEIGHT = 46, BAR_TOP = 22, BAR_HEIGHT = 14 };
 #define PHASE_MAX_MS 3e11
 
 static const struct kind {
@@ -32,7 +33,7 @@ static size_t kind_of(const char *name)
 struct rows { /* the newest of one scenario */
 	const struct drill_record *items[ROWS_MAX];
 	size_t count;
-	double longest;
+	double totals[ROWS_MAX], longest; /* ms, of what the bar shows */
 	bool used[KIND_COUNT];
 };
 
@@ -65,29 +66,48 @@ static void collect(const struct report *r, bool instant, struct rows *rows)
 		}
 		if (total <= 0)
 			continue;
+		total = fmax(total, fmin((double)d->service_ready_ms, PHASE_MAX_MS));
+		rows->totals[rows->count] = total;
 		rows->items[rows->count++] = d;
-		rows->longest = fmax(rows->longest, fmax(total, fmin((double)d->service_ready_ms, PHASE_MAX_MS)));
+		rows->longest = fmax(rows->longest, total);
 	}
 }
 
-static void row_label(struct page *p, const struct drill_record *d, double y)
+static int by_value(const void *a, const void *b)
 {
-	char when[REPORT_VALUE_BYTES];
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+/* One that took hours must not press all others into nothing: it is cut, and its time stands beside it. */
+static double scale_end(const struct rows *rows)
+{
+	double sorted[ROWS_MAX];
+	memcpy(sorted, rows->totals, sizeof sorted);
+	qsort(sorted, rows->count, sizeof *sorted, by_value);
+	return fmin(rows->longest, OUTLIER * sorted[rows->count / 2]);
+}
+
+static void row_label(struct page *p, const struct drill_record *d, double total, double y)
+{
+	char when[REPORT_VALUE_BYTES], value[REPORT_VALUE_BYTES];
 	report_put(p, "<text class=\"row\" x=\"0\" y=\"%.1f\">", y + BAR_TOP - 7);
 	report_text(p, report_minute(when, d->time_ms));
 	report_raw(p, " &#183; ");
 	report_raw(p, report_words_of(p, d->is_drill ? W_DRILL : W_RESTORE));
+	report_put(p, "</text><text class=\"row\" x=\"100%%\" y=\"%.1f\" text-anchor=\"end\">", y + BAR_TOP - 7);
+	report_text(p, report_duration(p, value, (int64_t)total));
 	report_raw(p, "</text>");
 }
 
-static void draw_row(const struct report_chart *c, const struct drill_record *d, double y)
+static void draw_row(const struct report_chart *c, const struct drill_record *d, double total, double y)
 {
 	struct page *p = c->p;
 	size_t n;
 	json_t *phase;
 	double at = 0;
 	char value[REPORT_VALUE_BYTES];
-	row_label(p, d, y);
+	row_label(p, d, total, y);
 	json_array_foreach(json_object_get(d->meta, "phases"), n, phase) {
 		double ms = wall_ms(phase);
 		const struct kind *k = &kinds[kind_of(name_of(phase))];
@@ -102,7 +122,10 @@ static void draw_row(const struct report_chart *c, const struct drill_record *d,
 		report_raw(p, "</g>");
 		at += ms;
 	}
-	if (d->service_ready_ms >= 0) {
+	if (total > c->x.high)
+		for (double x = 98; x < 99.5; x += 1)
+			report_chart_line(c, "cut", x - 0.6, y + BAR_TOP + BAR_HEIGHT + 2, x + 0.6, y + BAR_TOP - 2);
+	if (d->service_ready_ms >= 0 && (double)d->service_ready_ms <= c->x.high) {
 		double x = report_chart_x(c, (double)d->service_ready_ms);
 		report_chart_line(c, "ready", x, y + BAR_TOP - 4, x, y + BAR_TOP + BAR_HEIGHT + 4);
 	}
@@ -156,14 +179,14 @@ static void draw(struct page *p, bool instant)
 	if (!rows.count)
 		return;
 	c.height = (int)rows.count * ROW_HEIGHT;
-	report_scale_durations(&c.x, 0, rows.longest);
+	report_scale_durations(&c.x, 0, scale_end(&rows));
 	report_figure_open(p, c.title);
 	legend(p, &rows);
 	report_desc_open(&c);
 	report_say(p, W_DESC_PHASES, report_count(count, rows.count), report_duration(p, longest, (int64_t)rows.longest), NULL);
 	report_plot_open(&c);
 	for (size_t i = 0; i < rows.count; i++)
-		draw_row(&c, rows.items[i], (double)i * ROW_HEIGHT);
+		draw_row(&c, rows.items[i], rows.totals[i], (double)i * ROW_HEIGHT);
 	report_plot_close(&c);
 	table(p, &rows);
 	report_figure_close(p);

@@ -84,7 +84,7 @@ static const char charts[] =
     ".band{stroke:var(--accent);stroke-opacity:.35;stroke-width:9}.band-key{fill:var(--accent);fill-opacity:.35}.near{fill:var(--grid)}\n"
     ".c1{fill:var(--s1);stroke:var(--s1)}.c2{fill:var(--s2);stroke:var(--s2)}.c3{fill:var(--s3);stroke:var(--s3)}.c4{fill:var(--s4);stroke:var(--s4)}\n"
     ".c9{fill:var(--s9);stroke:var(--s9)}.c10{fill:var(--s10);stroke:var(--s10)}\n"
-    ".ready{stroke:var(--ink);stroke-width:2.5}.zero{stroke:var(--soft)}\n"
+    ".cut{stroke:var(--page);stroke-width:3}.ready{stroke:var(--ink);stroke-width:2.5}.zero{stroke:var(--soft)}\n"
     ".c5{fill:var(--s5);stroke:var(--s5)}.c6{fill:var(--s6);stroke:var(--s6)}.c7{fill:var(--s7);stroke:var(--s7)}.c8{fill:var(--s8);stroke:var(--s8)}\n"
     "rect{stroke:none!important}\n"
     "rect.bar{stroke:var(--page)!important;stroke-width:1}\n"

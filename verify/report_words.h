@@ -232,7 +232,7 @@
 	WORD(SPACE, " ", "") \
 	WORD(COLON, ": ", "：") \
 	WORD(UNIT_S, "s", "秒") \
-	WORD(UNIT_MIN, "min", "分") \
+	WORD(UNIT_MIN, "min", "分钟") \
 	WORD(UNIT_H, "h", "小时") \
 	WORD(UNIT_D, "d", "天") \
 	\

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import re
+import shutil
+import sqlite3
 import stat
 import subprocess
 import xml.etree.ElementTree as ElementTree
@@ -132,7 +134,7 @@ async def report__hostile_texts_stay_texts():
             seen = "".join(root.find("body").itertext())
             check("<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;" in seen, "the text is not shown as it is")
             check("\x1b" not in page and "\u202e" not in page, "characters that do something to the reader")
-            check("\u241b[31m[U+202E]gpj.exe" in seen, "what they were is not shown")
+            check("[U+000A][U+001B][31m[U+202E]gpj.exe" in seen, "what they were is not shown")
 
 
 async def report__an_empty_vault_says_what_to_do():
@@ -185,6 +187,26 @@ async def report__a_bad_end_and_a_broken_chain_are_told():
         json, page = await node.report(code=6)
         check(any(records[5].name in finding for finding in json["findings"]), f"{json}")
         check(records[5].name in page, "the page does not name it")
+
+
+async def report__a_gap_in_the_log_is_drawn_and_explained():
+    with scratch() as folder:
+        node = await Reports(folder).fill()
+        database = node.machine / "archive.sqlite"
+        (await node.run("follow", "--once")).expect(0)
+        shutil.copy(database, folder / "copy")
+        os.rename(folder / "copy", database)
+        sqlite3.connect(database).execute("PRAGMA user_version = 7").connection.close()
+        await node.run("follow", "--once")
+        (await node.backup()).expect(0)
+        windows = [w for w in (await node.run("list")).expect(0).json["windows"] if w["store"] == "archive"]
+        check(len(windows) == 2 and not windows[1]["gap"]["closed"], f"{windows}")
+        _, page = await node.report()
+        root = check_sound(page)
+        section = next(s for s in root.iter("section") if s.get("id") == "window")
+        bars = [r.get("class") for r in section.iter("rect")]
+        check(bars.count("window") == 3 and bars.count("gap") == 2, f"two windows and a gap, each also in the legend: {bars}")
+        check(windows[1]["gap"]["reason"] in "".join(section.itertext()), "the gap's reason")
 
 
 async def report__options_are_checked():
@@ -265,6 +287,7 @@ main(report__a_page_is_sound_in_both_languages,
      report__an_empty_vault_says_what_to_do,
      report__a_node_key_shows_everything_but_what_checks_said,
      report__a_bad_end_and_a_broken_chain_are_told,
+     report__a_gap_in_the_log_is_drawn_and_explained,
      report__options_are_checked,
      report__colours_can_be_read_in_both_themes,
      report__a_browser_shows_and_prints_it)
