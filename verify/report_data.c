@@ -22,48 +22,41 @@ static int no_memory(struct im_error *err)
 
 static int add_finding(struct report *r, const char *text, struct im_error *err)
 {
-	char **grown = reallocarray(r->findings, r->finding_count + 1, sizeof *grown);
+	auto_free char *copy = strdup(text);
+	char **grown = copy ? reallocarray(r->findings, r->finding_count + 1, sizeof *grown) : NULL;
 	if (!grown)
 		return no_memory(err);
 	r->findings = grown;
-	grown[r->finding_count] = strdup(text);
-	if (!grown[r->finding_count])
-		return no_memory(err);
-	r->finding_count++;
+	grown[r->finding_count++] = TAKE_PTR(copy);
 	return 0;
 }
 
 /* --- snapshots --- */
 
-static struct report_store *store_of(struct report *r, const char *name, const char *type, struct im_error *err)
+static struct report_store *store_of(struct report *r, const char *name, struct im_error *err)
 {
 	for (size_t i = 0; i < r->store_count; i++)
 		if (strcmp(r->stores[i].name, name) == 0)
 			return &r->stores[i];
-	struct report_store *grown = reallocarray(r->stores, r->store_count + 1, sizeof *grown);
+	auto_free char *copy = strdup(name);
+	struct report_store *grown = copy ? reallocarray(r->stores, r->store_count + 1, sizeof *grown) : NULL;
 	if (!grown) {
 		no_memory(err);
 		return NULL;
 	}
 	r->stores = grown;
-	struct report_store *s = &grown[r->store_count];
-	*s = (struct report_store){ .name = strdup(name), .type = strdup(type) };
-	r->store_count++;
-	if (!s->name || !s->type) {
-		no_memory(err);
-		return NULL;
-	}
-	return s;
+	grown[r->store_count] = (struct report_store){ .name = TAKE_PTR(copy) };
+	return &grown[r->store_count++];
 }
 
 static int take_image(struct report *r, const json_t *meta, int64_t snapshot_ms, struct im_error *err)
 {
-	const char *name = json_string_value(json_object_get(meta, "name")), *type = json_string_value(json_object_get(meta, "type"));
+	const char *name = json_string_value(json_object_get(meta, "name"));
 	const char *status = json_string_value(json_object_get(meta, "status")), *instant = json_string_value(json_object_get(meta, "instant"));
 	int64_t at_ms = snapshot_ms;
 	if (!name)
 		return 0;
-	struct report_store *s = store_of(r, name, type ? type : "", err);
+	struct report_store *s = store_of(r, name, err);
 	if (!s)
 		return IM_ENOMEM;
 	if (!status || strcmp(status, "ok") != 0 || json_is_true(json_object_get(meta, "carried")))
@@ -171,7 +164,7 @@ static int read_snapshots(struct report *r, const struct report_request *request
 static int name_followed_stores(struct report *r, struct im_error *err)
 {
 	for (size_t i = 0; i < r->windows.count; i++)
-		if (!store_of(r, r->windows.items[i].store, "", err))
+		if (!store_of(r, r->windows.items[i].store, err))
 			return IM_ENOMEM;
 	return 0;
 }
@@ -238,7 +231,6 @@ void report_free(struct report *r)
 		return;
 	for (size_t i = 0; i < r->store_count; i++) {
 		free(r->stores[i].name);
-		free(r->stores[i].type);
 		free(r->stores[i].images);
 	}
 	for (size_t i = 0; i < r->finding_count; i++)

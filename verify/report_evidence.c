@@ -132,6 +132,13 @@ static void facts_tested(struct page *p, const struct drill_record *d)
 	fact_close(p);
 }
 
+static enum report_words loss_words(const struct drill_record *d)
+{
+	if (strcmp(d->chosen, "latest") != 0)
+		return W_LOSS_CHOSEN;
+	return d->rpo_target_ms <= 0 ? W_LOSS_NO_TARGET : d->rpo_met ? W_LOSS_MET : W_LOSS_MISSED;
+}
+
 static void facts_result(struct page *p, const struct drill_record *d)
 {
 	char ready[REPORT_VALUE_BYTES], complete[REPORT_VALUE_BYTES], target[REPORT_VALUE_BYTES], lost[REPORT_VALUE_BYTES], p95[REPORT_VALUE_BYTES];
@@ -147,8 +154,7 @@ static void facts_result(struct page *p, const struct drill_record *d)
 	    report_duration(p, ready, d->service_ready_ms), report_duration(p, complete, d->data_complete_ms), report_duration(p, target, d->rto_ms), NULL);
 	fact_close(p);
 	fact_open(p, W_FACT_LOSS);
-	report_say(p, strcmp(d->chosen, "latest") != 0 ? W_LOSS_CHOSEN : d->rpo_target_ms <= 0 ? W_LOSS_NO_TARGET : d->rpo_met ? W_LOSS_MET : W_LOSS_MISSED, report_duration(p, lost, d->rpo_ms),
-	    report_duration(p, target, d->rpo_target_ms), NULL);
+	report_say(p, loss_words(d), report_duration(p, lost, d->rpo_ms), report_duration(p, target, d->rpo_target_ms), NULL);
 	fact_close(p);
 	if (d->forecast_p50_ms < 0)
 		return;

@@ -136,7 +136,10 @@ void report_say(struct page *p, enum report_words words, ...)
 
 void report_element(struct page *p, const char *tag, const char *class, enum report_words words)
 {
-	report_put(p, class ? "<%s class=\"%s\">" : "<%s>", tag, class);
+	if (class)
+		report_put(p, "<%s class=\"%s\">", tag, class);
+	else
+		report_put(p, "<%s>", tag);
 	report_raw(p, report_words_of(p, words));
 	report_put(p, "</%s>\n", tag);
 }

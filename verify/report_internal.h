@@ -17,7 +17,7 @@
 /* --- data (report_data.c, report_judge.c) --- */
 
 struct report_store {
-	char *name, *type;
+	char *name;
 	int64_t *images;   /* instants that snapshots hold, ascending */
 	size_t image_count;
 };

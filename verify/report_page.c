@@ -131,7 +131,8 @@ static void figure_last(struct page *p)
 {
 	const struct report_summary *s = &p->r->summary;
 	char age[REPORT_VALUE_BYTES];
-	figure_open(p, W_FIGURE_LAST, !s->last_drill ? "bad" : s->last_drill->passed && !s->reasons[REPORT_RTO_MISSED] && !s->reasons[REPORT_RPO_MISSED] ? "" : "bad");
+	bool good = s->last_drill && s->last_drill->passed && !s->reasons[REPORT_RTO_MISSED] && !s->reasons[REPORT_RPO_MISSED];
+	figure_open(p, W_FIGURE_LAST, good ? "" : "bad");
 	if (!s->last_drill) {
 		report_raw(p, report_words_of(p, W_NEVER));
 		report_raw(p, "</dd></div>\n");

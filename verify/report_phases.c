@@ -19,7 +19,8 @@ static const struct kind {
 	enum report_words words;
 } kinds[] = { { "open", "c5 bar", W_PHASE_OPEN }, { "plan", "c4 bar", W_PHASE_PLAN }, { "prepare", "c6 bar", W_PHASE_PREPARE },
 	{ "fetch", "c1 bar", W_PHASE_FETCH }, { "replay", "c2 bar", W_PHASE_REPLAY }, { "finish", "c3 bar", W_PHASE_FINISH },
-	{ "sync", "c9 bar", W_PHASE_SYNC }, { "check", "c8 bar", W_PHASE_CHECK }, { "start", "c10 bar", W_PHASE_START }, { "hydrate", "c7 bar", W_PHASE_HYDRATE }, { "", "c5 bar", W_PHASE_OTHER } };
+	{ "sync", "c9 bar", W_PHASE_SYNC }, { "check", "c8 bar", W_PHASE_CHECK }, { "start", "c10 bar", W_PHASE_START },
+	{ "hydrate", "c7 bar", W_PHASE_HYDRATE }, { "", "c5 bar", W_PHASE_OTHER } };
 enum { KIND_COUNT = sizeof kinds / sizeof *kinds };
 
 static size_t kind_of(const char *name)

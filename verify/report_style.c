@@ -86,8 +86,7 @@ static const char charts[] =
     ".c9{fill:var(--s9);stroke:var(--s9)}.c10{fill:var(--s10);stroke:var(--s10)}\n"
     ".cut{stroke:var(--page);stroke-width:3}.ready{stroke:var(--ink);stroke-width:2.5}.zero{stroke:var(--soft)}\n"
     ".c5{fill:var(--s5);stroke:var(--s5)}.c6{fill:var(--s6);stroke:var(--s6)}.c7{fill:var(--s7);stroke:var(--s7)}.c8{fill:var(--s8);stroke:var(--s8)}\n"
-    "rect{stroke:none!important}\n"
-    "rect.bar{stroke:var(--page)!important;stroke-width:1}\n"
+    ".plot rect,.key rect{stroke:none}.plot rect.bar,.key rect.bar{stroke:var(--page);stroke-width:1}\n"
     ".track{fill:var(--sunk)}.window{fill:var(--accent)}.hole{fill:var(--bad)}\n"
     ".gap{fill:url(#p-gap)}.hatch{fill:var(--bad)}.snap{stroke:var(--soft);stroke-width:1}.snap-key{stroke:var(--soft);stroke-width:2}\n"
     ".nothing{border-left:3px solid var(--line);padding:.25rem 0 .25rem 1.25rem;color:var(--soft)}\n";

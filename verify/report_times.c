@@ -126,14 +126,15 @@ static void set_scale(const struct report *r, const struct measure *m, size_t fi
 }
 
 /* Each record's own target up to the next one, since targets change; today's with its name. */
-static void draw_target(const struct report_chart *c, const struct report *r, const struct measure *m, size_t first, int64_t now_ms, enum report_words words)
+static void draw_target(const struct report_chart *c, const struct measure *m, size_t first, int64_t now_ms)
 {
+	const struct report *r = c->p->r;
 	char value[REPORT_VALUE_BYTES];
 	bool same = true;
 	for (size_t i = first; i < r->drills.count; i++)
 		same &= !m->counts(&r->drills.items[i]) || m->target(&r->drills.items[i]) == now_ms;
 	if (now_ms && same)
-		report_chart_level(c, report_chart_y(c, (double)now_ms), words, report_duration(c->p, value, now_ms));
+		report_chart_level(c, report_chart_y(c, (double)now_ms), W_LEVEL_TARGET, report_duration(c->p, value, now_ms));
 	double x = 0;
 	const struct drill_record *before = NULL;
 	for (size_t i = first; i < r->drills.count && !same; i++) {
@@ -150,7 +151,7 @@ static void draw_target(const struct report_chart *c, const struct report *r, co
 		report_chart_line(c, "target", x, report_chart_y(c, (double)m->target(before)), 100, report_chart_y(c, (double)m->target(before)));
 	if (now_ms && !same) {
 		report_put(c->p, "<text class=\"level\" x=\"100%%\" y=\"%.1f\" text-anchor=\"end\">", report_chart_y(c, (double)now_ms) - 7);
-		report_say(c->p, words, report_duration(c->p, value, now_ms), NULL);
+		report_say(c->p, W_LEVEL_TARGET, report_duration(c->p, value, now_ms), NULL);
 		report_raw(c->p, "</text>\n");
 	}
 }
@@ -255,7 +256,7 @@ void report_section_recovery(struct page *p)
 	report_desc_open(&c);
 	describe(&c, &g, W_DESC_RECOVERY, r->summary.rto_ms);
 	report_plot_open(&c);
-	draw_target(&c, r, &recovery, first, r->summary.rto_ms, W_LEVEL_TARGET);
+	draw_target(&c, &recovery, first, r->summary.rto_ms);
 	draw_records(&c, &recovery, first);
 	report_plot_close(&c);
 	recovery_table(p);
@@ -314,7 +315,7 @@ void report_section_rpo(struct page *p)
 	report_desc_open(&c);
 	describe(&c, &g, W_DESC_RPO, r->summary.rpo_ms);
 	report_plot_open(&c);
-	draw_target(&c, r, &loss, first, r->summary.rpo_ms, W_LEVEL_TARGET);
+	draw_target(&c, &loss, first, r->summary.rpo_ms);
 	draw_records(&c, &loss, first);
 	report_plot_close(&c);
 	rpo_table(p);

@@ -10,7 +10,6 @@
 #include "vault/drills.h"
 #include "vault/snapshot.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
