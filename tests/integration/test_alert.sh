@@ -163,9 +163,11 @@ sleep 1.1
 run 4 -c conf backup
 told 2 "after repeat"
 back
-run 0 -c conf verify
-told 3 "over, as verify sees it"
+run 0 -c conf status # and that the last backup failed
+told 4 "over, as status sees it"
 run 0 -c conf backup
+run 0 -c conf status
+told 5 "the last backup is good again"
 
 # Two at once say it once.
 conf 1h
@@ -281,7 +283,7 @@ run 0 -c conf --quiet status
 is "status resolved None" "$(about)" "status is green"
 
 silence
-sed -i "s|^path = .*|&\npre = touch pre.runs; exec sleep 20|" conf
+sed -i "s|^path = .*|&\npre = touch pre.runs; sleep 20|" conf
 "$imvault" -c conf backup >/dev/null 2>&1 </dev/null &
 until_ok test -e pre.runs
 kill -TERM $!
