@@ -59,12 +59,15 @@ static struct seen *find_or_add(struct alert_watch *w, const char *store)
 	struct seen *found = find(w, store);
 	if (found)
 		return found;
-	struct seen *grown = reallocarray(w->stores, w->store_count + 1, sizeof *grown);
-	if (!grown)
+	char *name = strdup(store);
+	struct seen *grown = name ? reallocarray(w->stores, w->store_count + 1, sizeof *grown) : NULL;
+	if (!grown) {
+		free(name);
 		return NULL;
+	}
 	w->stores = grown;
-	grown[w->store_count] = (struct seen){ .store = strdup(store) };
-	return grown[w->store_count].store ? &grown[w->store_count++] : NULL;
+	grown[w->store_count] = (struct seen){ .store = name };
+	return &grown[w->store_count++];
 }
 
 static void look_at(struct alert_watch *w, const struct follow_look *look)
@@ -159,8 +162,8 @@ static void judge(struct alert_watch *w, const struct im_config *c, struct alert
 	}
 	for (size_t i = 0; i < w->gap_count; i++) {
 		struct gap *g = &w->gaps[i];
-		struct seen *s = g->store ? find_or_add(w, g->store) : NULL;
-		if (s && g->text)
+		struct seen *s = g->store ? find(w, g->store) : NULL;
+		if (g->store && g->text)
 			judge_text(g->store, g->text, ret);
 		if (s)
 			s->well_since_ms = 0;
