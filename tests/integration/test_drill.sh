@@ -64,6 +64,10 @@ run 8 -c drill.conf drill
 says "space = 1.0 kB"
 empty
 
+# A drill host has a restore key of its own; when that is revoked, what it recorded stays, and says so.
+run 0 key add --role restore --name drill-host --out drill.key "${key[@]}"
+run 0 drill --vault vault --key drill.key --scratch scratch --json
+
 # Targets.
 drill 10 --rto 1ms
 says "recovered after"
