@@ -4,6 +4,7 @@
  * the vault are made printable; what is red or amber is said apart, on stderr.
  */
 #include "base/clock.h"
+#include "cli/outlook.h"
 #include "cli/output.h"
 #include "cli/status.h"
 
@@ -132,17 +133,14 @@ static void show_scenario(const struct cli *cli, const char *label, const char *
 static void show_forecast(const struct cli *cli, const struct status_facts *f)
 {
 	const struct forecast *best = status_best_forecast(f);
-	char rto[40];
+	char rto[40], ground[100];
 	if (!f->has_forecast)
 		return;
 	show_scenario(cli, "forecast", "full", &f->forecast.full);
 	show_scenario(cli, "", "instant", &f->forecast.instant);
 	status_span(rto, sizeof rto, f->rto_ms);
-	if (best->learned_from && best->error_percent >= 0)
-		output_line(cli, "          rto %s; learned from %u recover%s, off by %.0f %% (median)", rto, best->learned_from,
-		    best->learned_from == 1 ? "y" : "ies", best->error_percent);
-	else
-		output_line(cli, "          rto %s; guessed from this machine until there are drills", rto);
+	output_line(cli, "          rto %s; %s", rto, best->learned_from ? outlook_ground(ground, sizeof ground, best)
+	                                                             : "from sizes and a probe alone until there are drills");
 }
 
 static void show_vault(const struct cli *cli, const struct status_facts *f)
