@@ -17,7 +17,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { READ_BUDGET_MS = 300 };
+enum { READ_BUDGET_MS = 200 };
 #define DAY_MS (INT64_C(24) * 3600 * 1000)
 #define GROWTH_MAX_MS (30 * DAY_MS)
 #define GROWTH_MIN_MS (INT64_C(3600) * 1000)

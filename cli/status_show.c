@@ -4,6 +4,7 @@
  * the vault are made printable; what is red or amber is said apart, on stderr.
  */
 #include "base/clock.h"
+#include "cli/outlook.h"
 #include "cli/output.h"
 #include "cli/status.h"
 
@@ -28,6 +29,16 @@ static char *minute(char ret[MINUTE_BYTES], int64_t ms)
 	char text[IM_INSTANT_BYTES];
 	im_instant_format(text, ms);
 	snprintf(ret, MINUTE_BYTES, "%.10s %.5s", text, strlen(text) > 15 ? text + 11 : "");
+	return ret;
+}
+
+/* As short as it can be: without the year if it is clear, without the time if it is long ago. */
+static char *moment(char ret[MINUTE_BYTES], int64_t ms, int64_t now_ms)
+{
+	char text[MINUTE_BYTES];
+	minute(text, ms);
+	bool recent = ms > now_ms - INT64_C(300) * 24 * 3600 * 1000;
+	snprintf(ret, MINUTE_BYTES, "%.11s", recent ? text + 5 : text);
 	return ret;
 }
 
@@ -80,7 +91,7 @@ static const char *lag_text(char *ret, size_t size, const struct status_store *s
 	return s->lag_ms ? im_duration_format(ret, size, s->lag_ms) : "0";
 }
 
-static void show_store(const struct cli *cli, const struct status_store *s)
+static void show_store(const struct cli *cli, const struct status_store *s, int64_t now_ms)
 {
 	const char *status = json_string_value(json_object_get(s->meta, "status"));
 	bool ok = status && strcmp(status, "ok") == 0;
@@ -89,7 +100,7 @@ static void show_store(const struct cli *cli, const struct status_store *s)
 	if (s->gaps + s->holes)
 		snprintf(faults, sizeof faults, ", %zu gap%s", s->gaps + s->holes, s->gaps + s->holes == 1 ? "" : "s");
 	output_line(cli, "store     %-12s %8s  %-10s %s%s%s%s", s->name, ok ? size : s->meta ? "FAILED" : "missing", lag_text(lag, sizeof lag, s),
-	    s->has_window ? minute(from, s->from_ms) : "", s->has_window ? " to " : "", s->has_window ? minute(to, s->to_ms) : "", faults);
+	    s->has_window ? moment(from, s->from_ms, now_ms) : "", s->has_window ? " to " : "", s->has_window ? moment(to, s->to_ms, now_ms) : "", faults);
 	if (s->row && s->row->spooled_bytes)
 		output_line(cli, "          %-12s %8s  wait in the spool", "", im_bytes_format(size, sizeof size, s->row->spooled_bytes));
 }
@@ -100,7 +111,7 @@ static void show_stores(const struct cli *cli, const struct status_facts *f)
 		return;
 	output_line(cli, "          %-12s %8s  %-10s %s", "", "size", "behind", "can be restored (UTC)");
 	for (size_t i = 0; i < f->store_count; i++)
-		show_store(cli, &f->stores[i]);
+		show_store(cli, &f->stores[i], f->now_ms);
 }
 
 static void show_drill(const struct cli *cli, const struct status_facts *f)
@@ -132,17 +143,14 @@ static void show_scenario(const struct cli *cli, const char *label, const char *
 static void show_forecast(const struct cli *cli, const struct status_facts *f)
 {
 	const struct forecast *best = status_best_forecast(f);
-	char rto[40];
+	char rto[40], ground[100];
 	if (!f->has_forecast)
 		return;
 	show_scenario(cli, "forecast", "full", &f->forecast.full);
 	show_scenario(cli, "", "instant", &f->forecast.instant);
 	status_span(rto, sizeof rto, f->rto_ms);
-	if (best->learned_from && best->error_percent >= 0)
-		output_line(cli, "          rto %s; learned from %u recover%s, off by %.0f %% (median)", rto, best->learned_from,
-		    best->learned_from == 1 ? "y" : "ies", best->error_percent);
-	else
-		output_line(cli, "          rto %s; guessed from this machine until there are drills", rto);
+	output_line(cli, "          rto %s; %s", rto, best->learned_from ? outlook_ground(ground, sizeof ground, best)
+	                                                             : "from sizes and a probe alone until there are drills");
 }
 
 static void show_vault(const struct cli *cli, const struct status_facts *f)

@@ -16,7 +16,7 @@ set_clock_lib=$(realpath -e "${IMVAULT_SET_CLOCK:-build/tests/tools/imvault-set-
 monitoring=$here/../../monitoring
 work=$(mktemp -d "${TMPDIR:-/tmp}/imvault-test-metrics.XXXXXX")
 trap 'chmod -R u+rwx "$work" 2>/dev/null; rm -rf "$work"' EXIT
-export HOME=$work/home
+export HOME=$work/home PYTHONDONTWRITEBYTECODE=1
 unset XDG_STATE_HOME
 cd "$work" || exit 1
 
@@ -218,6 +218,8 @@ if command -v promtool >/dev/null; then
 	done
 	is 0 "$(promtool check rules "$monitoring/prometheus/imvault.rules.yml" dashboard.rules.yml >lint 2>&1; echo $?)" "promtool check rules: $(cat lint)"
 	is 0 "$(promtool test rules "$monitoring/prometheus/imvault.rules.test.yml" >lint 2>&1; echo $?)" "promtool test rules: $(cat lint)"
+	# The last full drill was too slow; nothing else is wrong.
+	is 0 "$(/usr/bin/python3 "$here/scrape.py" "$monitoring" healthy.prom ImvaultDrillFailed >scraped 2>&1; echo $?)" "Prometheus: $(cat scraped)"
 fi
 
 echo "$count checks, $failed failed"

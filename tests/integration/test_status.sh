@@ -250,6 +250,7 @@ status 0
 is "2 0" "$(json "*(len(w['gaps']) for w in j['window'])" | tr -d "(),'")" "gaps"
 run 0 -c conf status
 says ", 2 gaps"
+screen
 rm "$(find vault/snapshots -type f | sort | sed -n 2p)"
 status 0
 told "imvault list shows where"
