@@ -17,13 +17,13 @@
 #define OTHER_SCENARIO 0.2   /* parts that both have */
 #define OTHER_CPUS 0.3
 #define SIZE_REACH 1.5       /* log of sizes apart by which it counts 1/e */
-#define READ_REACH 1.0       /* log of read rates, so that what was read from memory says little of a disk */
+#define READ_REACH 1.5       /* log of read rates, so that what was read from memory says little of a disk */
 
-#define PRIOR_WEIGHT 0.2     /* of the uncorrected model among the lessons */
+#define PRIOR_WEIGHT 0.1     /* of the uncorrected model among the lessons */
 #define GRAIN_MS 10.0        /* differences of less are no differences */
 /* Before anything is known, half or double is usual; that much belief stays. */
 #define SPREAD_PRIOR 0.40
-#define SPREAD_WEIGHT 1.0
+#define SPREAD_WEIGHT 0.3
 #define SPREAD_MIN 0.08
 #define SPREAD_MAX 2.0
 #define WORSE_MS 50.0        /* nor is any p95 nearer than that */
@@ -58,6 +58,12 @@ static double quantile(struct point *points, size_t count, double share)
 		return points[i - 1].value + way * (points[i].value - points[i - 1].value);
 	}
 	return points[count - 1].value;
+}
+
+/* As little moved by single bad days as the median, and less by all the others' scatter. */
+static double middle(struct point *points, size_t count)
+{
+	return (quantile(points, count, 0.3) + quantile(points, count, 0.5) + quantile(points, count, 0.7)) / 3;
 }
 
 static double nearness(double a, double b, double reach)
@@ -150,7 +156,7 @@ static double correct(const struct question *q, enum forecast_part part, double 
 		return model_ms;
 	if (part != PART_START && part != PART_OTHER) /* of these the model knows nothing */
 		points[n++] = (struct point){ 0, PRIOR_WEIGHT };
-	return fmax((model_ms + GRAIN_MS) * exp(quantile(points, n, 0.5)) - GRAIN_MS, 0);
+	return fmax((model_ms + GRAIN_MS) * exp(middle(points, n)) - GRAIN_MS, 0);
 }
 
 static void predict(struct question *q, struct forecast_parts *ret)
@@ -187,24 +193,26 @@ static void replay(const struct question *q, struct past *ret)
 		if (l->scenario != q->scenario)
 			continue;
 		predict(&then, &p);
-		double w = weight_of(l, q->count - 1 - i, q->scenario, q->sizes, q->machine);
+		double w = weight_of(l, q->count - 1 - i, q->scenario, q->sizes, q->machine) * ((double)i + 0.2) / ((double)i + 2);
 		ret->ready[ret->count] = (struct point){ log_ratio(l->ready_ms, forecast_ready_ms(&p)), w };
 		ret->complete[ret->count++] = (struct point){ log_ratio(l->complete_ms, forecast_complete_ms(l->scenario, &p)), w };
 	}
 }
 
-/* How far above the median the truth may lie, as a logarithm: by the spread of the errors, which begins wide, and by the worst of
- * them that a 20th of their weight does not exceed. */
+/* How far above the forecast the truth may lie, as a logarithm. By the spread of the errors, of which four fifths count, so that the
+ * first, made when little was known, do not count for ever; it begins wide. And no less than what a 20th of their weight exceeds. */
 static double reach_of(struct point *errors, size_t count)
 {
-	double weight = SPREAD_WEIGHT, squares = SPREAD_WEIGHT * SPREAD_PRIOR * SPREAD_PRIOR;
+	struct point sizes[FORECAST_LESSONS_MAX];
+	double weight = 0;
 	for (size_t i = 0; i < count; i++) {
+		sizes[i] = (struct point){ fabs(errors[i].value), errors[i].weight };
 		weight += errors[i].weight;
-		squares += errors[i].weight * errors[i].value * errors[i].value;
 	}
-	double by_spread = 1.645 * fmax(sqrt(squares / weight), SPREAD_MIN);
+	double spread = count ? quantile(sizes, count, 0.8) / 1.28 : 0;
+	spread = sqrt((SPREAD_WEIGHT * SPREAD_PRIOR * SPREAD_PRIOR + weight * spread * spread) / (SPREAD_WEIGHT + weight));
 	double by_worst = count >= 5 ? quantile(errors, count, 0.95) : 0;
-	return fmax(by_spread, by_worst);
+	return fmax(1.645 * fmax(spread, SPREAD_MIN), by_worst);
 }
 
 static double by_size(const struct forecast_lesson *l)
