@@ -229,7 +229,7 @@ static int run(struct cli *cli, struct im_error *err)
 	if (o->dry_run && result.snapshot)
 		tell_forecast(cli, &result, mode);
 	fflush(stdout);
-	if (result.snapshot && !o->dry_run && !o->path && !o->detach && rc != IM_EINTERRUPTED)
+	if (result.snapshot && !o->dry_run && !o->path && !o->detach && rc != IM_EINTERRUPTED && rc != IM_EUSAGE)
 		keep_record(cli, &result, mode, began_ms, rc);
 	restore_result_clear(&result);
 	return rc;

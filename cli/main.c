@@ -5,6 +5,7 @@
  */
 #include "base/clock.h"
 #include "base/interrupt.h"
+#include "cli/alert.h"
 #include "cli/output.h"
 
 #include <locale.h>
@@ -83,6 +84,7 @@ int main(int argc, char **argv)
 		rc = run(&cli, argc, argv, &err);
 	cli.options.json |= options_want_json(argc, argv);
 	int status = output_finish(&cli, rc, &err);
+	alert_after_run(&cli, rc, status, &err);
 	vault_close(cli.vault);
 	im_config_free(cli.config);
 	options_clear(&cli.options);

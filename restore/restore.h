@@ -66,6 +66,8 @@ struct restore_request {
 	 * written already): more checks than a recovery has time for. *ret_text: what they proved, malloc'ed. IM_EDIFFERENT and IM_ECORRUPT are
 	 * noted as of the check and the restore goes on. NULL: none. manifest: as for the store's check. */
 	int (*examine)(void *context, const struct restore_store *row, json_t *manifest, bool touched, char **ret_text, struct im_error *err);
+	/* After that, once, about all of them; NULL: nothing more. The same codes. */
+	int (*examine_all)(void *context, const struct restore_result *so_far, bool touched, struct im_error *err);
 	void *examine_context;
 	const struct restore_events *events;
 };
