@@ -28,6 +28,8 @@
 #define SPREAD_MAX 2.0
 #define WORSE_MS 50.0        /* nor is any p95 nearer than that */
 
+enum { ERRORS_SHOWN = 20 };
+
 struct point {
 	double value, weight;
 };
@@ -97,33 +99,51 @@ struct question {
 	bool here;
 	const struct forecast_lesson *lessons;
 	size_t count;
-	double usual_decode, usual_write; /* what probes of this host found in the median; 0: none yet */
+	struct forecast_machine usual; /* what probes of this host found in the median; 0: none yet */
 };
 
-/* A probe is short, and what it sees may be over soon; on a host that was probed before, half of what it says is what they said. */
+/* A probe is short, and what it sees may be over soon: on a host that was probed before, half of what it says is what they said,
+ * and all of it where this one could not measure. Of reading only that: whether packs lie in memory changes from time to time. */
 static struct forecast_machine steady(const struct question *q, const struct forecast_machine *m, bool here)
 {
+	const struct forecast_machine *usual = &q->usual;
 	struct forecast_machine ret = *m;
-	if (here && q->usual_decode > 0 && m->decode_rate > 0)
-		ret.decode_rate = sqrt(m->decode_rate * q->usual_decode);
-	if (here && q->usual_write > 0 && m->write_rate > 0)
-		ret.write_rate = sqrt(m->write_rate * q->usual_write);
+	if (!here)
+		return ret;
+	ret.read_rate = m->read_rate > 0 ? m->read_rate : usual->read_rate;
+	ret.decode_rate = m->decode_rate > 0 && usual->decode_rate > 0 ? sqrt(m->decode_rate * usual->decode_rate) : m->decode_rate + usual->decode_rate;
+	ret.write_rate = m->write_rate > 0 && usual->write_rate > 0 ? sqrt(m->write_rate * usual->write_rate) : m->write_rate + usual->write_rate;
 	return ret;
+}
+
+struct rates {
+	struct point points[FORECAST_LESSONS_MAX];
+	size_t count;
+};
+
+static void add_rate(struct rates *r, double rate)
+{
+	if (rate > 0)
+		r->points[r->count++] = (struct point){ rate, 1 };
+}
+
+static double usual_rate(struct rates *r)
+{
+	return r->count ? quantile(r->points, r->count, 0.5) : 0;
 }
 
 static void take_usual(struct question *q)
 {
-	struct point decode[FORECAST_LESSONS_MAX], write[FORECAST_LESSONS_MAX];
-	size_t n = 0, k = 0;
+	struct rates read = { .count = 0 }, decode = { .count = 0 }, write = { .count = 0 };
 	for (size_t i = 0; i < q->count; i++) {
 		const struct forecast_machine *m = &q->lessons[i].machine;
-		if (q->lessons[i].same_host && m->decode_rate > 0)
-			decode[n++] = (struct point){ m->decode_rate, 1 };
-		if (q->lessons[i].same_host && m->write_rate > 0)
-			write[k++] = (struct point){ m->write_rate, 1 };
+		if (!q->lessons[i].same_host)
+			continue;
+		add_rate(&read, m->read_rate);
+		add_rate(&decode, m->decode_rate);
+		add_rate(&write, m->write_rate);
 	}
-	q->usual_decode = n ? quantile(decode, n, 0.5) : 0;
-	q->usual_write = k ? quantile(write, k, 0.5) : 0;
+	q->usual = (struct forecast_machine){ .read_rate = usual_rate(&read), .decode_rate = usual_rate(&decode), .write_rate = usual_rate(&write) };
 }
 
 /* By how much the model was wrong for this part, as a logarithm; false: this lesson says nothing about it. */
@@ -188,7 +208,7 @@ static void replay(const struct question *q, struct past *ret)
 	ret->count = 0;
 	for (size_t i = 0; i < q->count; i++) {
 		const struct forecast_lesson *l = &q->lessons[i];
-		struct question then = { l->scenario, &l->sizes, &l->machine, l->same_host, q->lessons, i };
+		struct question then = { .scenario = l->scenario, .sizes = &l->sizes, .machine = &l->machine, .here = l->same_host, .lessons = q->lessons, .count = i };
 		struct forecast_parts p;
 		if (l->scenario != q->scenario)
 			continue;
@@ -220,12 +240,12 @@ static double by_size(const struct forecast_lesson *l)
 	return l->foretold_ms >= 0 ? fabs(l->foretold_ms - l->ready_ms) / l->ready_ms : -1;
 }
 
-/* Of the forecasts that were recorded, not of those one could have made. */
+/* Of the newest forecasts that were recorded, not of those one could have made. */
 static double error_percent(const struct question *q)
 {
 	struct point errors[FORECAST_LESSONS_MAX];
 	size_t n = 0;
-	for (size_t i = 0; i < q->count; i++)
+	for (size_t i = q->count; i-- > 0 && n < ERRORS_SHOWN;)
 		if (q->lessons[i].scenario == q->scenario && by_size(&q->lessons[i]) >= 0)
 			errors[n++] = (struct point){ by_size(&q->lessons[i]), 1 };
 	return n ? 100 * quantile(errors, n, 0.5) : -1;
@@ -253,7 +273,7 @@ void forecast_make(enum forecast_scenario scenario, const struct forecast_sizes 
 	struct forecast_sizes known = *sizes;
 	size_t count = forecast_lessons_take(history, machine, lessons);
 	guess_files(lessons, count, &known);
-	struct question q = { scenario, &known, machine, true, lessons, count };
+	struct question q = { .scenario = scenario, .sizes = &known, .machine = machine, .here = true, .lessons = lessons, .count = count };
 	struct forecast_parts p;
 	struct past past;
 	predict(&q, &p);
