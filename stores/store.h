@@ -8,11 +8,13 @@
 #define IM_STORES_STORE_H
 
 #include "base/config.h"
+#include "stores/tally.h"
 #include "vault/fetch.h"
 #include "vault/log.h"
 #include "vault/packer.h"
 
 #include <jansson.h>
+#include <sys/stat.h>
 
 /* Warnings and progress; any thread. */
 struct store_events {
@@ -120,6 +122,32 @@ struct rebuild {
 	void *store_data;      /* the store's own, between plan and finish */
 };
 
+/* --- surveys: what restored stores hold, for drills --- */
+
+struct store_survey_request {
+	const char *path;           /* where the store was restored to */
+	const struct tally *before; /* of an earlier drill, or NULL: its conversations are counted as far as it knew them, too */
+	int64_t limit_ms;           /* how long it may take */
+};
+
+struct store_attachment { /* a file that messages refer to, or that the server registered for them */
+	char *tail;             /* how its path in a files store ends: "NAME" or "FOLDER/NAME" */
+	const char *folder;     /* the server keeps all of them in a folder of this name; NULL: in any */
+	uint64_t site;          /* hash of where it is offered; files of other servers are offered elsewhere */
+	int64_t bytes;          /* -1: not known */
+	int64_t registered_ms;  /* -1: the server keeps no register */
+	int64_t referred_ms;    /* when a message first referred to it; -1: none does */
+};
+
+struct store_survey {
+	bool known;             /* false: no message tables that are known, and nothing else is set */
+	struct tally tally;
+	struct store_attachment *attachments;
+	size_t attachment_count;
+	bool attachments_cut;   /* there are more than are kept */
+};
+void store_survey_clear(struct store_survey *s);
+
 /* --- following --- */
 
 struct follower; /* a store kind's own */
@@ -214,6 +242,11 @@ struct store_ops {
 	int (*export_tar)(struct rebuild *r, void *archive, struct im_error *err);
 	/* Files of this store that a files store must not copy (db, -wal, …): fn per absolute path. */
 	void (*own_files)(const struct im_config_store *store, void (*fn)(void *context, const char *path), void *context);
+	/* What the messages in a restored store come to. NULL: such stores hold no messages that are known. Nothing of ret is kept on failure. */
+	int (*survey)(const struct store_survey_request *q, struct store_survey *ret, struct im_error *err);
+	/* Everything in a restored tree, by its path below `path` ("." itself first); what cannot be looked at is left out. Non-zero stops. NULL: it is no tree. */
+	int (*each_entry)(const char *path, int (*fn)(void *context, const char *relative, const struct stat *st, struct im_error *err), void *context,
+	    struct im_error *err);
 	const struct store_follow_ops *follow; /* NULL: this kind cannot be followed */
 	/* For verify: what the damaged ranges mean: given refs of bad entries (by pack number and offset), calls fn with a text ("pages 10-25", a path). */
 	int (*explain)(struct rebuild *r, bool (*is_bad)(void *context, const struct im_ref *ref), void *bad_context, void (*fn)(void *context, const char *text), void *context, struct im_error *err);

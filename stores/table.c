@@ -36,3 +36,12 @@ void follow_batch_clear(struct follow_batch *b)
 	json_decref(b->position);
 	*b = (struct follow_batch){ 0 };
 }
+
+void store_survey_clear(struct store_survey *s)
+{
+	for (size_t i = 0; i < s->attachment_count; i++)
+		free(s->attachments[i].tail);
+	free(s->attachments);
+	tally_clear(&s->tally);
+	*s = (struct store_survey){ 0 };
+}

@@ -31,7 +31,8 @@ struct drill {
 	struct forecast_sizes sizes;
 	struct forecast_machine machine;
 	const char *at;
-	int64_t at_ms;               /* of a random choice */
+	int64_t at_ms;               /* the instant asked for; 0: the latest */
+	bool of_old;                 /* a snapshot was named: how much would be lost now is no question */
 	int64_t began_ms, heartbeat_ms;
 	unsigned limit_cpus;
 	char **paths;                /* the stores' original ones, NULL-terminated */
@@ -119,6 +120,7 @@ static int choose_instant(struct drill *d, struct im_error *err)
 	d->at_ms = first->time_ms + (int64_t)(random % (uint64_t)span);
 	snapshot_free(first);
 	d->result->chosen = "random";
+	d->of_old = false;
 	d->result->at = strdup(im_instant_format(instant, d->at_ms));
 	d->at = d->result->at;
 	return d->at ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
@@ -132,13 +134,14 @@ static void skip_note(void *context, const char *text)
 static int choose(struct drill *d, struct im_error *err)
 {
 	const struct drill_request *q = d->request;
-	d->at = q->at;
-	int rc = q->at && strcmp(q->at, "random") == 0 ? choose_instant(d, err) : 0;
+	d->at = q->at && strcmp(q->at, "latest") != 0 ? q->at : NULL;
+	d->of_old = d->at && !im_instant_parse(d->at, &d->at_ms);
+	int rc = d->at && strcmp(d->at, "random") == 0 ? choose_instant(d, err) : 0;
 	if (rc == 0)
 		rc = snapshot_choose(q->vault->storage, q->vault->keyring, q->node, d->at ? d->at : "latest", skip_note, NULL, &d->snapshot, err);
 	if (rc)
 		return rc;
-	d->result->rpo_target_ms = json_integer_value(json_object_get(d->snapshot->record.meta, "rpo_ms"));
+	d->result->rpo_target_ms = d->of_old ? 0 : json_integer_value(json_object_get(d->snapshot->record.meta, "rpo_ms"));
 	const char *text = json_string_value(json_object_get(d->snapshot->record.private_part, "config"));
 	struct im_config *config = NULL;
 	d->heartbeat_ms = IM_FOLLOW_HEARTBEAT_MS;
@@ -204,6 +207,38 @@ static int prepare(struct drill *d, struct im_error *err)
 	return check_space(d, err);
 }
 
+/* Of the last drill that looked into message stores. */
+static const struct drill_record *last_survey(const struct drill *d)
+{
+	for (size_t i = d->history.count; i-- > 0;)
+		if (d->history.items[i].is_drill && json_object_size(json_object_get(d->history.items[i].private_part, "surveys")))
+			return &d->history.items[i];
+	return NULL;
+}
+
+/* What a service has written to is compared, but nothing that the next drill could expect. */
+static int survey(void *context, const struct restore_result *r, bool touched, struct im_error *err)
+{
+	struct drill *d = context;
+	const struct drill_record *before = last_survey(d);
+	auto_free struct survey_store *stores = calloc(r->store_count + 1, sizeof *stores);
+	char when[IM_INSTANT_BYTES];
+	size_t n = 0;
+	if (!stores)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	for (size_t i = 0; i < r->store_count; i++)
+		if (strcmp(r->stores[i].status, "ok") == 0)
+			stores[n++] = (struct survey_store){ r->stores[i].name, r->stores[i].type, r->stores[i].path, r->stores[i].instant_reached_ms };
+	size_t differences = d->result->difference_count;
+	int rc = survey_run(stores, n, before ? json_object_get(before->private_part, "surveys") : NULL,
+	    before ? im_instant_format(when, before->time_ms) : NULL, take_finding, d, &d->surveys, err);
+	if (touched) {
+		json_decref(d->surveys);
+		d->surveys = NULL;
+	}
+	return rc || d->result->difference_count == differences ? rc : im_fail(err, IM_EDIFFERENT, "message stores lack what should be there");
+}
+
 /* --- the recovery --- */
 
 static int recover(struct drill *d, struct im_error *err)
@@ -219,36 +254,8 @@ static int recover(struct drill *d, struct im_error *err)
 	int64_t now_us = im_monotonic_us(), open_us = q->opened_us - q->start_us;
 	const struct restore_request restore = { .vault = q->vault, .node = q->node, .at = d->at, .stores = q->stores, .to = root, .mode = q->mode,
 		.exec_command = command, .ready_command = q->ready_command, .rto_ms = q->rto_ms, .start_us = now_us - open_us, .opened_us = now_us,
-		.examine = examine, .examine_context = d, .events = q->events };
+		.examine = examine, .examine_all = survey, .examine_context = d, .events = q->events };
 	return restore_run(&restore, &d->result->restore, err);
-}
-
-/* Of the last drill that looked into the same stores. */
-static const struct drill_record *last_survey(const struct drill *d)
-{
-	for (size_t i = d->history.count; i-- > 0;)
-		if (d->history.items[i].is_drill && json_object_size(json_object_get(d->history.items[i].private_part, "surveys")))
-			return &d->history.items[i];
-	return NULL;
-}
-
-static int survey(struct drill *d, struct im_error *err)
-{
-	const struct restore_result *r = &d->result->restore;
-	const struct drill_record *before = last_survey(d);
-	auto_free struct survey_store *stores = calloc(r->store_count + 1, sizeof *stores);
-	char when[IM_INSTANT_BYTES];
-	size_t n = 0;
-	if (!stores)
-		return im_fail(err, IM_ENOMEM, "out of memory");
-	for (size_t i = 0; i < r->store_count; i++)
-		if (strcmp(r->stores[i].status, "ok") == 0)
-			stores[n++] = (struct survey_store){ r->stores[i].name, r->stores[i].type, r->stores[i].path };
-	size_t differences = d->result->difference_count;
-	int rc = survey_run(stores, n, before ? json_object_get(before->private_part, "surveys") : NULL,
-	    before ? im_instant_format(when, before->time_ms) : NULL, take_finding, d, &d->surveys, err);
-	return rc || d->result->difference_count == differences ? rc :
-	    im_fail(err, IM_EDIFFERENT, "everything is restored, but message stores lack what should be there; see above");
 }
 
 /* --- the verdict --- */
@@ -321,13 +328,6 @@ static int run(struct drill *d, struct im_error *err)
 	if (rc)
 		return rc;
 	rc = recover(d, &why);
-	if (rc == 0 || rc == IM_EMISSED) {
-		struct im_error found = { 0 };
-		int looked = survey(d, &found);
-		if (looked)
-			why = found;
-		rc = looked ? looked : rc;
-	}
 	rc = judge(d, rc, &why);
 	d->result->verdict = drill_verdict(rc);
 	int written = rc == IM_EINTERRUPTED || !d->result->restore.snapshot ? 0 : record(d, rc, &why, &unwritten);

@@ -169,6 +169,7 @@ static int write_answer(const struct enclosure *e, const json_t *answer)
 
 static void work(const struct enclosure *e)
 {
+	prctl(PR_SET_NAME, "imvault");
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	hold_signals(SIG_UNBLOCK);
 	json_t *answer = e->fn(e->context, e->folder);

@@ -137,3 +137,18 @@ int files_check(json_t *manifest, const char *path, const char *level, char **re
 	*ret_text = text;
 	return 0;
 }
+
+static void leave_out(void *context, const char *path, int errno_value)
+{
+	(void)context, (void)path, (void)errno_value;
+}
+
+int files_each_entry(const char *path, int (*fn)(void *context, const char *relative, const struct stat *st, struct im_error *err),
+    void *context, struct im_error *err)
+{
+	auto_close int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return im_fail_errno(err, IM_EDIFFERENT, errno, "cannot open %s", path);
+	struct files_walk w = { .root_fd = fd, .entry = fn, .fault = leave_out, .context = context };
+	return files_walk_run(&w, err);
+}

@@ -51,6 +51,7 @@ const struct store_ops files_store_ops = {
 	.check = files_check,
 	.export_tar = files_export_tar,
 	.own_files = own_files,
+	.each_entry = files_each_entry,
 	.follow = &files_follow_ops,
 	.explain = files_explain,
 };

@@ -16,6 +16,8 @@ int files_complete(struct rebuild *r, struct im_error *err);
 int files_finish(struct rebuild *r, bool failed, struct im_error *err);
 int files_check(json_t *manifest, const char *path, const char *level, char **ret_text, struct im_error *err);
 int files_export_tar(struct rebuild *r, void *archive, struct im_error *err);
+int files_each_entry(const char *path, int (*fn)(void *context, const char *relative, const struct stat *st, struct im_error *err),
+    void *context, struct im_error *err);
 int files_explain(struct rebuild *r, bool (*is_bad)(void *context, const struct im_ref *ref), void *bad_context,
     void (*fn)(void *context, const char *text), void *context, struct im_error *err);
 

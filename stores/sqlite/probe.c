@@ -1,42 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Running probes. The SQL of a restore comes from a snapshot, which a stolen node key could have
- * written: an authorizer lets nothing through but reading, and a clock ends what takes too long.
+ * written: it runs within a fence (fence.h).
  */
 #include "stores/sqlite/probe.h"
 
-#include "base/clock.h"
 #include "base/interrupt.h"
+#include "stores/sqlite/fence.h"
+#include "stores/sqlite/schema.h"
 
 #include <string.h>
 
 #define PROBE_MAX_MS 300000
-#define PROGRESS_STEPS 100000
-
-static const struct {
-	const char *table, *columns; /* the schema is known by these */
-	int column_count;
-	const char *sql;
-} known[] = {
-	{ "prosodyarchive", "'sort_id','host','user','store','with','value'", 6,
-	    "SELECT (SELECT count(*) FROM prosodyarchive), (SELECT max(sort_id) FROM prosodyarchive)" },
-	{ "archive", "'id','username','bare_peer','timestamp'", 4,
-	    "SELECT (SELECT count(*) FROM archive), (SELECT max(id) FROM archive)" },
-};
-
-static int authorize(void *context, int action, const char *a, const char *b, const char *c, const char *d)
-{
-	(void)context, (void)a, (void)c, (void)d;
-	if (action == SQLITE_FUNCTION && b && strcmp(b, "load_extension") == 0)
-		return SQLITE_DENY;
-	return action == SQLITE_SELECT || action == SQLITE_READ || action == SQLITE_FUNCTION || action == SQLITE_RECURSIVE ?
-	    SQLITE_OK : SQLITE_DENY;
-}
-
-static int too_long(void *context)
-{
-	return im_monotonic_ms() > *(int64_t *)context || im_interrupt_signal();
-}
 
 static json_t *cell(sqlite3_stmt *q, int column)
 {
@@ -68,13 +43,12 @@ static int step_rows(sqlite3 *db, sqlite3_stmt *q, const char *sql, json_t *rows
 
 static int run_one(sqlite3 *db, const char *sql, json_t **ret, struct im_error *err)
 {
-	int64_t deadline = im_monotonic_ms() + PROBE_MAX_MS;
+	struct fence fence;
 	sqlite3_stmt *q = NULL;
 	const char *tail = NULL;
 	json_t *rows = json_array();
 	int rc = 0;
-	sqlite3_set_authorizer(db, authorize, NULL);
-	sqlite3_progress_handler(db, PROGRESS_STEPS, too_long, &deadline);
+	fence_raise(&fence, db, PROBE_MAX_MS);
 	if (sqlite3_prepare_v2(db, sql, -1, &q, &tail) != SQLITE_OK)
 		rc = im_fail(err, IM_EUSAGE, "probe \"%s\": %s", sql, sqlite3_errmsg(db));
 	else if (!q || tail[strspn(tail, "; \t\n")])
@@ -82,8 +56,7 @@ static int run_one(sqlite3 *db, const char *sql, json_t **ret, struct im_error *
 	else
 		rc = step_rows(db, q, sql, rows, err);
 	sqlite3_finalize(q);
-	sqlite3_progress_handler(db, 0, NULL, NULL);
-	sqlite3_set_authorizer(db, NULL, NULL);
+	fence_lower(&fence);
 	if (rc) {
 		json_decref(rows);
 		return rc;
@@ -102,18 +75,6 @@ static int record(sqlite3 *db, const char *sql, json_t *list, struct im_error *e
 	return probe && json_array_append_new(list, probe) == 0 ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
 }
 
-static bool has_schema(sqlite3 *db, size_t k)
-{
-	char sql[256];
-	sqlite3_stmt *q = NULL;
-	sqlite3_snprintf(sizeof sql, sql, "SELECT count(*) FROM pragma_table_info('%s') WHERE name IN (%s)",
-	    known[k].table, known[k].columns);
-	bool has = sqlite3_prepare_v2(db, sql, -1, &q, NULL) == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW &&
-	    sqlite3_column_int(q, 0) == known[k].column_count;
-	sqlite3_finalize(q);
-	return has;
-}
-
 static bool configured(const struct im_config_store *config, const char *table)
 {
 	for (size_t i = 0; i < config->pair_count; i++)
@@ -129,9 +90,9 @@ int probe_run(sqlite3 *db, const struct im_config_store *config, json_t **ret, s
 	for (size_t i = 0; rc == 0 && i < config->pair_count; i++)
 		if (strcmp(config->pairs[i].key, "probe") == 0)
 			rc = record(db, config->pairs[i].value, list, err);
-	for (size_t k = 0; rc == 0 && k < sizeof known / sizeof known[0]; k++)
-		if (!configured(config, known[k].table) && has_schema(db, k))
-			rc = record(db, known[k].sql, list, err);
+	for (const struct schema *k = schema_table(); rc == 0 && k->name; k++)
+		if (!configured(config, k->table) && schema_present(db, k))
+			rc = record(db, k->probe, list, err);
 	if (rc) {
 		json_decref(list);
 		return rc;

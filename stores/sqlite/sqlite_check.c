@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Is a restored database sound? SQLite's own check, then the probes recorded with the snapshot.
- * Opened as immutable, so that nothing is written and no -wal or -shm is left beside it; only with
- * a journal to roll back (a pause snapshot taken within a transaction) is it opened for writing.
  */
 #include "stores/sqlite/sqlite_rebuild.h"
 
@@ -11,6 +9,7 @@
 #include "base/interrupt.h"
 #include "stores/sqlite/dbmanifest.h"
 #include "stores/sqlite/probe.h"
+#include "stores/sqlite/restored.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,60 +59,10 @@ static void warm_end(struct warmer *w)
 		close(w->fd);
 }
 
-static bool lies_beside(const char *path, const char *suffix)
-{
-	auto_free char *name = im_format("%s%s", path, suffix);
-	struct stat st;
-	return name && lstat(name, &st) == 0 && st.st_size > 0;
-}
-
-/* file:…?immutable=1 with what a URI must not hold escaped. */
-static char *immutable_uri(const char *path)
-{
-	static const char digits[] = "0123456789ABCDEF";
-	char *uri = malloc(3 * strlen(path) + 32), *at = uri;
-	if (!uri)
-		return NULL;
-	at = stpcpy(at, "file:");
-	for (const char *p = path; *p; p++) {
-		if (*p == '%' || *p == '?' || *p == '#') {
-			*at++ = '%';
-			*at++ = digits[(unsigned char)*p >> 4];
-			*at++ = digits[*p & 15];
-		} else {
-			*at++ = *p;
-		}
-	}
-	strcpy(at, "?immutable=1");
-	return uri;
-}
-
 static int interrupted(void *context)
 {
 	(void)context;
 	return im_interrupt_signal() != 0;
-}
-
-static int open_restored(const char *path, bool journal, sqlite3 **ret, struct im_error *err)
-{
-	bool live = lies_beside(path, "-wal"); /* a service may have started on it already */
-	int flags = journal ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY;
-	auto_free char *uri = journal || live ? strdup(path) : immutable_uri(path);
-	if (!uri)
-		return im_fail(err, IM_ENOMEM, "out of memory");
-	sqlite3 *db = NULL;
-	if (sqlite3_open_v2(uri, &db, flags | (journal || live ? 0 : SQLITE_OPEN_URI), NULL) != SQLITE_OK) {
-		im_fail(err, IM_EFAIL, "cannot open the restored %s: %s", path, db ? sqlite3_errmsg(db) : "out of memory");
-		sqlite3_close(db);
-		return IM_EFAIL;
-	}
-	sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-	sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-	sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-	sqlite3_busy_timeout(db, 5000);
-	sqlite3_exec(db, "PRAGMA cache_size=-32768", NULL, NULL, NULL);
-	*ret = db;
-	return 0;
 }
 
 static int run_check(sqlite3 *db, const char *path, const char *pragma, struct im_error *err)
@@ -177,7 +126,7 @@ int sqlite_check(json_t *manifest, const char *path, const char *level, char **r
 	else if (st.st_size == 0)
 		rc = (*ret_text = strdup("empty")) ? 0 : im_fail(err, IM_ENOMEM, "out of memory");
 	else
-		rc = open_restored(path, lies_beside(path, "-journal"), &db, err);
+		rc = restored_open(path, &db, err);
 	if (db)
 		warm_start(&warmer, path);
 	if (db)

@@ -10,6 +10,7 @@
 #include "stores/sqlite/live.h"
 #include "stores/sqlite/pause.h"
 #include "stores/sqlite/sqlite_rebuild.h"
+#include "stores/sqlite/survey.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -157,6 +158,7 @@ const struct store_ops sqlite_store_ops = {
 	.check = sqlite_check,
 	.export_tar = sqlite_export_tar,
 	.own_files = sqlite_own_files,
+	.survey = sqlite_survey,
 	.follow = &sqlite_follow_ops,
 	.explain = sqlite_explain,
 };

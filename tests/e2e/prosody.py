@@ -18,6 +18,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 SKIP = 77
@@ -67,6 +68,16 @@ log = {{ info = "{root}/log/prosody.log" }}
 VirtualHost "{host}"
 """
 
+# Before the first host, and after the last: real uploads (XEP-0363).
+SHARE_GLOBAL = """\
+http_ports = {{ {http_port} }}
+http_interfaces = {{ "127.0.0.1" }}
+https_ports = {{ }}
+"""
+SHARE_HOST = "upload." + HOST
+SHARE = f'''Component "{SHARE_HOST}" "http_file_share"
+'''
+
 # What mod_mam, mod_storage_sql and util.sql log when an insert did not happen.
 TROUBLE = re.compile(r"Could not archive|database is locked|disk I/O|malformed|SQLite|"
                      r"Failed while checking quota|Error in SQL|Traceback", re.I)
@@ -102,16 +113,22 @@ def process_state(pid):
 class Server:
     """One Prosody below `root`; `start_script` lies outside, where a bare machine would have it."""
 
-    def __init__(self, scratch, journal_mode, make_database=None):
-        """make_database(path): gives the archive a past, before Prosody adds its accounts."""
+    def __init__(self, scratch, journal_mode, make_database=None, file_share=False):
+        """make_database(path): gives the archive a past, before Prosody adds its accounts.
+        file_share: clients can upload files (see Client.upload)."""
         self.root = Path(scratch) / "server"
         self.start_script = Path(scratch) / "start-prosody"
         self.port = free_port()
+        self.http_port = free_port() if file_share else None
         self.journal_mode = journal_mode
-        for name in ("etc", "data/http_file_share", "run", "log"):
+        for name in ("etc", "data" if file_share else "data/http_file_share", "run", "log"):
             (self.root / name).mkdir(parents=True)
-        self.config.write_text(CONFIG.format(
-            root=self.root, port=self.port, host=HOST, page=PAGE,
+        config = CONFIG
+        if file_share:
+            self.uploads.mkdir(parents=True)
+            config = CONFIG.replace("VirtualHost", SHARE_GLOBAL + "VirtualHost") + SHARE
+        self.config.write_text(config.format(
+            root=self.root, port=self.port, http_port=self.http_port, host=HOST, page=PAGE,
             run_as_root="run_as_root = true" if os.getuid() == 0 else ""))
         self.start_script.write_text(START.format(root=self.root, port=self.port))
         self.start_script.chmod(0o755)
@@ -123,7 +140,8 @@ class Server:
 
     config = property(lambda self: self.root / "etc" / "prosody.cfg.lua")
     database = property(lambda self: self.root / "data" / "prosody.sqlite")
-    uploads = property(lambda self: self.root / "data" / "http_file_share")
+    uploads = property(lambda self: self.root / "data" / (
+        SHARE_HOST.replace(".", "%2e") if self.http_port else "") / "http_file_share")
     pidfile = property(lambda self: self.root / "run" / "prosody.pid")
     log = property(lambda self: self.root / "log" / "prosody.log")
 
@@ -213,6 +231,25 @@ class Client(ClientXMPP):
             self.abort()
         if self._run_out_filters:
             self._run_out_filters.cancel()
+
+    async def upload(self, name, data):
+        """Asks for a slot, puts the file there, and returns the link to send in a message."""
+        from xml.etree import ElementTree as ET
+        ns = "{urn:xmpp:http:upload:0}"
+        iq = self.make_iq_get()
+        iq["to"] = SHARE_HOST
+        ET.SubElement(iq.xml, ns + "request", {
+            "filename": name, "size": str(len(data)), "content-type": "application/octet-stream"})
+        slot = (await iq.send(timeout=30)).xml.find(ns + "slot")
+        put = slot.find(ns + "put")
+        link = put.get("url")
+        request = urllib.request.Request(
+            link.replace(SHARE_HOST, "127.0.0.1", 1), data=data, method="PUT", headers={
+                "Host": link.split("/")[2], "Content-Type": "application/octet-stream",
+                "Authorization": put.find(ns + "header").text})
+        await asyncio.get_running_loop().run_in_executor(
+            None, lambda: urllib.request.urlopen(request, timeout=30).close())
+        return slot.find(ns + "get").get("url")
 
     async def answers(self, timeout=30):
         """Whether the server replies to a ping in time."""
