@@ -131,7 +131,7 @@ struct store_survey_request {
 };
 
 struct store_attachment { /* a file that messages refer to, or that the server registered for them */
-	char *tail;             /* how its path in a files store ends: "NAME" or "FOLDER/NAME" */
+	char *tail;             /* how its path in a files store ends: "NAME", or "FOLDER/": any file in such a folder */
 	const char *folder;     /* the server keeps all of them in a folder of this name; NULL: in any */
 	uint64_t site;          /* hash of where it is offered; files of other servers are offered elsewhere */
 	int64_t bytes;          /* -1: not known */

@@ -118,18 +118,20 @@ static void note_folder(struct lookup *l, const char *relative)
 static int on_entry(void *context, const char *relative, const struct stat *st, struct im_error *err)
 {
 	struct lookup *l = context;
-	(void)err;
 	if (S_ISDIR(st->st_mode))
 		note_folder(l, relative);
 	if (!S_ISREG(st->st_mode))
 		return 0;
-	const char *name = strrchr(relative, '/');
-	mark(l, name ? name + 1 : relative, st);
-	if (!name)
-		return 0;
-	while (name > relative && name[-1] != '/')
-		name--;
-	mark(l, name, st);
+	const char *slash = strrchr(relative, '/'), *folder = slash;
+	mark(l, slash ? slash + 1 : relative, st);
+	while (folder && folder > relative && folder[-1] != '/')
+		folder--;
+	char *tail = slash ? strndup(folder, (size_t)(slash + 1 - folder)) : NULL;
+	if (slash && !tail)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	if (tail)
+		mark(l, tail, st);
+	free(tail);
 	return 0;
 }
 
