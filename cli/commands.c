@@ -6,11 +6,11 @@
 
 #include <string.h>
 
-const struct command *const commands_table[] = { &cmd_init, &cmd_backup, &cmd_follow, &cmd_list, &cmd_restore, &cmd_verify, &cmd_export,
-	&cmd_key, &cmd_status, NULL };
+const struct command *const commands_table[] = { &cmd_init, &cmd_backup, &cmd_follow, &cmd_list, &cmd_restore, &cmd_drill, &cmd_verify, &cmd_export,
+	&cmd_key, &cmd_status, &cmd_drill_service, NULL };
 
 /* Named in the documentation's outlook; people will try them. */
-static const char *const later[] = { "drill", "report", "metrics", "prune", "runbook" };
+static const char *const later[] = { "report", "metrics", "prune", "runbook" };
 
 const struct command *commands_find(const char *name)
 {
@@ -48,6 +48,7 @@ const char *commands_help(void)
 	    "  follow    keep shipping the log (a service; --once for cron)\n"
 	    "  list      what snapshots there are\n"
 	    "  restore   rebuild the node, a store or a path, and time it\n"
+	    "  drill     rehearse a restore into scratch; check, time, record it\n"
 	    "  verify    check the vault; --read: every byte\n"
 	    "  export    a snapshot as a tar archive\n"
 	    "  key       list, add, revoke, rotate keys; change a passphrase\n"

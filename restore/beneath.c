@@ -11,8 +11,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -102,6 +104,16 @@ static bool is_mount(int fd)
 	    (st.stx_attributes & STATX_ATTR_MOUNT_ROOT);
 }
 
+/* The empty place of an instant restore that was cut off. */
+static void make_mutable(int fd)
+{
+	int flags = 0;
+	if (ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0 && (flags & FS_IMMUTABLE_FL)) {
+		flags &= ~FS_IMMUTABLE_FL;
+		ioctl(fd, FS_IOC_SETFLAGS, &flags);
+	}
+}
+
 static int remove_tree(
     int dir_fd, const char *name, const char *keep, unsigned depth, struct im_error *err)
 {
@@ -122,6 +134,7 @@ static int remove_tree(
 		close(fd);
 		return im_fail(err, IM_EUSAGE, "cannot remove %s: something is mounted there", name);
 	}
+	make_mutable(fd);
 	fchmod(fd, 0700);
 	IM_CLEANUP(im_auto_closedir) DIR *dir = fdopendir(fd);
 	if (!dir) {

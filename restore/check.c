@@ -33,11 +33,28 @@ static void add_elsewhere(void *context, const char *name)
 	json_object_set_new(manifest, "elsewhere", mine);
 }
 
-static int check_one(struct restore_job *job, size_t i, const char *level, struct im_error *err)
+/* How a store is looked at: as every restore does, or as the caller wishes. */
+struct look {
+	const char *level; /* NULL: the caller's examination */
+	bool touched;
+};
+
+static int look_at(struct restore_job *job, size_t i, const struct look *look, const char *place, json_t *manifest, char **ret_text, struct im_error *err)
+{
+	const struct restore_request *q = job->request;
+	if (!look->level)
+		return q->examine(q->examine_context, &job->result->stores[i], manifest, look->touched, ret_text, err);
+	struct warm *warm = json_object_get(manifest, "file_bytes") ? warm_begin(place) : NULL;
+	int rc = store_find(job->picks[i].type)->check(manifest, place, look->level, ret_text, err);
+	warm_end(warm);
+	return rc;
+}
+
+static int check_one(struct restore_job *job, size_t i, const struct look *look, struct im_error *err)
 {
 	struct restore_pick *p = &job->picks[i];
 	const struct store_ops *ops = store_find(p->type);
-	if (!p->manifest || p->failed || p->damaged || !ops->check)
+	if (!p->manifest || p->failed || p->damaged || !ops->check || strcmp(job->result->stores[i].status, "different") == 0)
 		return 0;
 	if (p->path_filter) {
 		restore_row(job, i, job->result->stores[i].status,
@@ -55,15 +72,13 @@ static int check_one(struct restore_job *job, size_t i, const char *level, struc
 	}
 	auto_free char *place = target_place(job->target, p->path);
 	struct im_error why = { 0 };
-	struct warm *warm = place && json_object_get(p->manifest, "file_bytes") ? warm_begin(place) : NULL;
 	json_t *manifest = json_copy(p->manifest);
 	if (route_log(&p->route))
 		json_object_set_new(manifest, "log_laid", json_true());
 	target_each_stranger(job->target, p->unit, add_elsewhere, manifest);
-	int rc = place && manifest ? ops->check(manifest, place, level, &text, &why) :
+	int rc = place && manifest ? look_at(job, i, look, place, manifest, &text, &why) :
 				     im_fail(&why, IM_ENOMEM, "out of memory");
 	json_decref(manifest);
-	warm_end(warm);
 	if (rc == IM_EINTERRUPTED || rc == IM_ENOMEM)
 		return im_fail(err, rc, "%s", why.text);
 	if (rc == 0) {
@@ -77,19 +92,36 @@ static int check_one(struct restore_job *job, size_t i, const char *level, struc
 	return 0;
 }
 
-int restore_check(struct restore_job *job, struct im_error *err)
+static int look_at_all(struct restore_job *job, const char *phase, const struct look *look, struct im_error *err)
 {
-	const char *level = job->request->check_level ? job->request->check_level : "quick";
 	int rc = 0;
-	if (strcmp(level, "none") == 0)
-		return 0;
-	restore_phase_begin(job, "check");
-	int64_t start = im_monotonic_us();
+	restore_phase_begin(job, phase);
 	for (size_t i = 0; i < job->pick_count && rc == 0; i++) {
 		rc = im_interrupt_check(err);
 		if (rc == 0)
-			rc = check_one(job, i, level, err);
+			rc = check_one(job, i, look, err);
 	}
+	return rc;
+}
+
+int restore_check(struct restore_job *job, struct im_error *err)
+{
+	const struct look look = { .level = job->request->check_level ? job->request->check_level : "quick" };
+	if (strcmp(look.level, "none") == 0)
+		return 0;
+	int64_t start = im_monotonic_us();
+	int rc = look_at_all(job, "check", &look, err);
 	restore_phase_add(job, "check", im_monotonic_us() - start, 0);
+	return rc;
+}
+
+int restore_examine(struct restore_job *job, bool touched, struct im_error *err)
+{
+	const struct look look = { .touched = touched };
+	if (!job->request->examine)
+		return 0;
+	int64_t start = im_monotonic_us();
+	int rc = look_at_all(job, "examine", &look, err);
+	job->start_us += im_monotonic_us() - start; /* off the clock */
 	return rc;
 }

@@ -71,6 +71,8 @@ int restore_fetch(struct restore_job *job, struct im_error *err);
 
 /* check.c: a difference is noted and the run goes on. */
 int restore_check(struct restore_job *job, struct im_error *err);
+/* check.c: what the caller wants to look at besides. touched: a service may have written already. */
+int restore_examine(struct restore_job *job, bool touched, struct im_error *err);
 
 /* report.c */
 void restore_warn(struct restore_job *job, const char *format, ...)

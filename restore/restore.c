@@ -394,6 +394,8 @@ static int rebuild(struct restore_job *job, struct im_error *err)
 	if (rc == 0)
 		rc = restore_check(job, err);
 	if (rc == 0)
+		rc = restore_examine(job, false, err);
+	if (rc == 0)
 		rc = start_service(job, err);
 	return rc ? rc : judge(job, err);
 }
@@ -424,6 +426,8 @@ static int run(struct restore_job *job, struct im_error *err)
 		return rebuild(job, err);
 	rc = q->resume ? instant_resume(job, err) : instant_run(job, err);
 	take_figures(job);
+	if (rc == 0 && !job->declined && !q->detach)
+		rc = restore_examine(job, q->exec_command != NULL, err);
 	return rc ? rc : judge(job, err);
 }
 

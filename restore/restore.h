@@ -14,6 +14,7 @@
 #include "vault/vault.h"
 
 struct restore_result;
+struct restore_store;
 
 struct restore_events { /* each may be NULL; progress comes from any thread */
 	void (*phase)(void *context, const char *name); /* begins */
@@ -61,6 +62,11 @@ struct restore_request {
 	int64_t rto_ms;           /* 0: the snapshot's own target */
 	int64_t start_us;         /* im_monotonic_us() when the process began; 0: now */
 	int64_t opened_us; /* when the vault was open (phase "open" starts at start_us); 0: now */
+	/* Off the clock, for each store that is whole, before the service starts (instant: when all is there, touched: the service may have
+	 * written already): more checks than a recovery has time for. *ret_text: what they proved, malloc'ed. IM_EDIFFERENT and IM_ECORRUPT are
+	 * noted as of the check and the restore goes on. NULL: none. manifest: as for the store's check. */
+	int (*examine)(void *context, const struct restore_store *row, json_t *manifest, bool touched, char **ret_text, struct im_error *err);
+	void *examine_context;
 	const struct restore_events *events;
 };
 

@@ -8,6 +8,7 @@
 #include "base/interrupt.h"
 #include "vault/fetch.h"
 #include "vault/index.h"
+#include "vault/drills.h"
 #include "verify/internal.h"
 
 #include <inttypes.h>
@@ -319,19 +320,32 @@ static void take_finding(void *context, const char *object, const char *text)
 	verify_damage_add(context, object, "%s", text);
 }
 
+/* No snapshot needs them, but they are evidence. */
+static int check_drills(struct verify *v, const char *node, struct im_error *err)
+{
+	struct drill_list drills;
+	auto_free char *object = im_format("drills/%s", node);
+	int rc = object ? drills_read(v->request->vault, node, &drills, err) : im_fail(err, IM_ENOMEM, "out of memory");
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < drills.finding_count; i++)
+		verify_damage_add(v, object, "%s", drills.findings[i]);
+	drill_list_clear(&drills);
+	return 0;
+}
+
 int verify_chains(struct verify *v, struct im_error *err)
 {
-	if (v->keyless)
-		return 0;
-	for (size_t i = 0; i < v->list.count; i++) {
-		if (i && !strcmp(v->list.items[i].node, v->list.items[i - 1].node))
+	int rc = 0;
+	for (size_t i = 0; i < v->list.count && rc == 0 && !v->keyless; i++) {
+		const char *node = v->list.items[i].node;
+		if (i && !strcmp(node, v->list.items[i - 1].node))
 			continue;
-		int rc = snapshot_check_chain(
-		    v->storage, v->keyring, v->list.items[i].node, take_finding, v, err);
-		if (rc)
-			return rc;
+		rc = snapshot_check_chain(v->storage, v->keyring, node, take_finding, v, err);
+		if (rc == 0)
+			rc = check_drills(v, node, err);
 	}
-	return 0;
+	return rc;
 }
 
 static int ignore_entry(void *context, const struct pack_info *pack, const struct pack_entry *entry,
