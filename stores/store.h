@@ -127,6 +127,7 @@ struct rebuild {
 struct store_survey_request {
 	const char *path;           /* where the store was restored to */
 	const struct tally *before; /* of an earlier drill, or NULL: its conversations are counted as far as it knew them, too */
+	int64_t until_ms;           /* messages of this instant or later are not counted: a service has been running since; 0: all are */
 	int64_t limit_ms;           /* how long it may take */
 };
 

@@ -384,6 +384,26 @@ static void survey__the_instants_tell_which_recovery_point_is_older(void **state
 	assert_said(r, "as far as this older recovery point goes");
 }
 
+static void survey__what_the_drills_own_service_wrote_does_not_count(void **state)
+{
+	struct rig *r = *state;
+	const int64_t began_s = (DAY0 + DAYS) * DAY_S;
+	make(r);
+	auto_free char *copy = im_format("VACUUM INTO '%s/again.sqlite'", r->dir);
+	sqlite_rig_sql(r->db, copy);
+	put(r, "imvault-drill-1", "archive", "imvault-drill-1@im.example", began_s, "<message/>");
+	put(r, "imvault-drill-1", "archive", "imvault-drill-1@im.example", began_s + 1, "<message/>");
+	r->stores[0].until_ms = began_s * 1000 + 700;
+	survey(r);
+	assert_same(r);
+	assert_said(r, "480 messages in 10 conversations");
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(r->now, "archive"), "counter")), 480);
+	auto_free char *again = im_format("%s/again.sqlite", r->dir);
+	r->stores[0].path = again;
+	survey(r);
+	assert_same(r);
+}
+
 static void survey__an_emptied_archive_is_a_difference(void **state)
 {
 	struct rig *r = *state;
@@ -799,6 +819,7 @@ int main(void)
 		T(survey__a_loss_shows_at_an_older_recovery_point_too),
 		T(survey__lost_newest_messages_show_if_the_recovery_point_is_later),
 		T(survey__the_instants_tell_which_recovery_point_is_older),
+		T(survey__what_the_drills_own_service_wrote_does_not_count),
 		T(survey__an_emptied_archive_is_a_difference),
 		T(survey__a_table_that_is_gone_is_a_difference),
 		T(survey__a_counter_below_the_highest_number_is_a_difference),
