@@ -246,7 +246,8 @@ static int survey(struct drill *d, struct im_error *err)
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	for (size_t i = 0; i < r->store_count; i++)
 		if (strcmp(r->stores[i].status, "ok") == 0)
-			stores[n++] = (struct survey_store){ r->stores[i].name, r->stores[i].type, r->stores[i].path };
+			stores[n++] = (struct survey_store){ .name = r->stores[i].name, .type = r->stores[i].type, .path = r->stores[i].path,
+				.instant_ms = r->stores[i].instant_reached_ms, .until_ms = d->began_ms };
 	size_t differences = d->result->difference_count;
 	int rc = survey_run(stores, n, before ? json_object_get(before->private_part, "surveys") : NULL,
 	    before ? im_instant_format(when, before->time_ms) : NULL, take_finding, d, &d->surveys, err);
