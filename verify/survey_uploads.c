@@ -44,6 +44,7 @@ struct lookup {
 	int64_t until_ms;     /* the trees hold all that was there up to here; 0: not known yet */
 	int64_t newest_file_ms;
 	bool no_instant;      /* a tree does not know */
+	uint64_t store;       /* hash of the name of the last tree that holds attachments */
 };
 
 struct verdict { /* of one message store */
@@ -153,6 +154,7 @@ static int walk_trees(struct lookup *l, struct im_error *err)
 			survey_say(l->run, store->name, "attachments", false, "attachments could not be looked for: %s", why.text);
 		if (!l->in_tree)
 			continue;
+		l->store = hash64_of(&store->name, 1);
 		l->no_instant |= !store->instant_ms;
 		l->until_ms = !l->until_ms || store->instant_ms < l->until_ms ? store->instant_ms : l->until_ms;
 	}
@@ -223,6 +225,15 @@ static void say_more(char *text, size_t size, uint64_t n, const char *what)
 		snprintf(text + len, size - len, "; %s: %" PRIu64, what, n);
 }
 
+/* Was the store restored that held the attachments in the drill before? */
+static bool is_restored(const struct survey_run *r, uint64_t name)
+{
+	for (size_t i = 0; i < r->count; i++)
+		if (hash64_of(&r->stores[i].name, 1) == name)
+			return true;
+	return false;
+}
+
 static void say_verdict(struct survey_run *r, const struct survey_surveyed *s, const struct verdict *v)
 {
 	const char *name = s->store->name;
@@ -231,9 +242,10 @@ static void say_verdict(struct survey_run *r, const struct survey_surveyed *s, c
 		name_some(v, some, sizeof some);
 		survey_say(r, name, "attachments", false, "missing: %" PRIu64 ", with another size: %" PRIu64 ", of %" PRIu64 " attachments: %s",
 		    v->missing, v->wrong, v->found + v->missing + v->wrong, some);
-	} else if (!v->found && s->has_before && s->before.uploads_found && v->elsewhere && !s->older) {
-		survey_say(r, name, "attachments", false, "no attachment that messages refer to (%" PRIu64 ") is in a restored store; found in the drill before: %" PRIu64,
-		    v->elsewhere, s->before.uploads_found);
+	} else if (!v->found && s->has_before && s->before.uploads_found && v->elsewhere && !s->older && is_restored(r, s->before.uploads_store)) {
+		survey_say(r, name, "attachments", false,
+		    "no attachment that messages refer to (%" PRIu64 ") is in a restored store; found in the drill before: %" PRIu64, v->elsewhere,
+		    s->before.uploads_found);
 		return;
 	}
 	snprintf(text, sizeof text, "attachments found, with their sizes: %" PRIu64, v->found);
@@ -261,6 +273,7 @@ static int say_all(struct lookup *l, struct im_error *err)
 	for (size_t i = 0; rc == 0 && i < r->surveyed_count; i++) {
 		struct survey_surveyed *s = &r->surveyed[i];
 		s->found.tally.uploads_found = v[i].found;
+		s->found.tally.uploads_store = v[i].found ? l->store : 0;
 		tally_sort_absent(&s->found.tally);
 		if (!s->found.attachment_count)
 			continue;

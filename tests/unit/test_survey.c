@@ -500,7 +500,7 @@ static void survey__a_malformed_earlier_survey_is_told_and_left_out(void **state
 	static const char *const bad[] = {
 		"{\"schema\":\"what\"}", "{\"messages\":-1}", "{\"sample_bits\":65}", "{\"sample_bits\":-1}", "{\"groups\":[[\"zz\"]]}",
 		"{\"groups\":[]}", "{\"groups\":7}", "{\"days\":[[0,-1,1]]}", "{\"days\":[[64,1,1]]}", "{\"days\":[[0,1,0]]}", "{\"days\":[[0,1000000,1]]}",
-		"{\"conversations\":\"====\"}", "{\"conversations\":\"AAAA\"}", "{\"conversations\":null}", "{\"uploads\":{}}", "{\"uploads\":{\"absent\":\"AAAA\"}}", "{\"newest_ms\":9000000000000000}" };
+		"{\"conversations\":\"====\"}", "{\"conversations\":\"AAAA\"}", "{\"conversations\":null}", "{\"uploads\":{}}", "{\"uploads\":{\"store\":\"0123456789abcdef\",\"absent\":\"AAAA\"}}", "{\"newest_ms\":9000000000000000}" };
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		json_t *change = json_loads(bad[i], 0, NULL);
 		json_decref(r->now);
@@ -768,6 +768,20 @@ static void survey__a_folder_of_uploads_that_is_no_longer_saved_is_a_difference(
 	assert_said(r, "no attachment that messages refer to (5) is in a restored store; found in the drill before: 5");
 }
 
+static void survey__a_drill_without_the_store_of_uploads_is_no_difference(void **state)
+{
+	struct rig *r = *state;
+	make_uploads(r);
+	survey(r);
+	auto_free char *other = im_format("%s/config", r->dir);
+	assert_int_equal(mkdir(other, 0700), 0);
+	r->stores[1].name = "config";
+	r->stores[1].path = other;
+	survey(r);
+	assert_same(r);
+	assert_said(r, "the folder is in no restored store): 5");
+}
+
 #define RANDOM "ABCDEFGHIJabcdefghij0123456789ABCDEFGHI"
 
 static void ejabberd_link(struct rig *r, const char *host, int n)
@@ -844,6 +858,7 @@ int main(void)
 		T(survey__an_upload_without_a_link_that_was_there_before_is_missing),
 		T(survey__without_a_store_of_files_it_is_a_remark),
 		T(survey__a_folder_of_uploads_that_is_no_longer_saved_is_a_difference),
+		T(survey__a_drill_without_the_store_of_uploads_is_no_difference),
 		T(survey__ejabberd_links_are_looked_for_unless_they_lead_elsewhere),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
