@@ -8,6 +8,7 @@
  */
 #include "verify/survey_internal.h"
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 
 #include <inttypes.h>
@@ -259,6 +260,19 @@ static void say_verdict(struct survey_run *r, const struct survey_surveyed *s, c
 	survey_say(r, name, "attachments", true, "%s", text);
 }
 
+/* Nothing was seen of the attachments: what the drill before knew of them stays known. */
+static void hand_on(struct survey_surveyed *s)
+{
+	struct tally *t = &s->found.tally, *before = &s->before;
+	free(t->absent);
+	t->uploads_found = before->uploads_found;
+	t->uploads_store = before->uploads_store;
+	t->uploads_until_ms = before->uploads_until_ms;
+	t->absent = TAKE_PTR(before->absent);
+	t->absent_count = before->absent_count;
+	before->absent_count = 0;
+}
+
 static int say_all(struct lookup *l, struct im_error *err)
 {
 	struct survey_run *r = l->run;
@@ -282,6 +296,8 @@ static int say_all(struct lookup *l, struct im_error *err)
 		else
 			survey_say(r, s->store->name, "attachments", true, "not looked for, since no store of files was restored; attachments that messages refer to: %zu",
 			    s->found.attachment_count);
+		if (!l->until_ms && s->has_before)
+			hand_on(s);
 	}
 	free(v);
 	return rc;

@@ -745,6 +745,22 @@ static void survey__an_upload_without_a_link_that_was_there_before_is_missing(vo
 	assert_said(r, "000000000007.bin (registered 2024-10-09T00:00:05.000Z)");
 }
 
+static void survey__a_drill_without_files_does_not_forget_attachments(void **state)
+{
+	struct rig *r = *state;
+	make_uploads(r);
+	slot(r, 7, (DAY0 + 5) * DAY_S + 5, 10);
+	upload(r, 7, 10);
+	survey(r);
+	r->store_count = 1;
+	survey(r);
+	r->store_count = 2;
+	drop_upload(r, 7);
+	survey(r);
+	assert_different(r, 1);
+	assert_said(r, "missing: 1");
+}
+
 static void survey__without_a_store_of_files_it_is_a_remark(void **state)
 {
 	struct rig *r = *state;
@@ -856,6 +872,7 @@ int main(void)
 		T(survey__attachments_sent_after_the_files_instant_are_no_difference),
 		T(survey__a_slot_nobody_sent_is_a_remark),
 		T(survey__an_upload_without_a_link_that_was_there_before_is_missing),
+		T(survey__a_drill_without_files_does_not_forget_attachments),
 		T(survey__without_a_store_of_files_it_is_a_remark),
 		T(survey__a_folder_of_uploads_that_is_no_longer_saved_is_a_difference),
 		T(survey__a_drill_without_the_store_of_uploads_is_no_difference),
