@@ -216,7 +216,6 @@ static const struct drill_record *last_survey(const struct drill *d)
 	return NULL;
 }
 
-/* What a service has written to is compared, but nothing that the next drill could expect. */
 static int survey(void *context, const struct restore_result *r, bool touched, struct im_error *err)
 {
 	struct drill *d = context;
@@ -228,14 +227,11 @@ static int survey(void *context, const struct restore_result *r, bool touched, s
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	for (size_t i = 0; i < r->store_count; i++)
 		if (strcmp(r->stores[i].status, "ok") == 0)
-			stores[n++] = (struct survey_store){ r->stores[i].name, r->stores[i].type, r->stores[i].path, r->stores[i].instant_reached_ms };
+			stores[n++] = (struct survey_store){ .name = r->stores[i].name, .type = r->stores[i].type, .path = r->stores[i].path,
+				.instant_ms = r->stores[i].instant_reached_ms, .until_ms = touched ? d->began_ms : 0 };
 	size_t differences = d->result->difference_count;
 	int rc = survey_run(stores, n, before ? json_object_get(before->private_part, "surveys") : NULL,
 	    before ? im_instant_format(when, before->time_ms) : NULL, take_finding, d, &d->surveys, err);
-	if (touched) {
-		json_decref(d->surveys);
-		d->surveys = NULL;
-	}
 	return rc || d->result->difference_count == differences ? rc : im_fail(err, IM_EDIFFERENT, "message stores lack what should be there");
 }
 
