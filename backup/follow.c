@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TICK_MS = 1000, STATUS_MAX_AGE_MS = 10000, MANAGER_MS = 5000, LOOK_MS = 2000, CLOCK_STEP_MS = 1000,
+enum { TICK_MS = 1000, STATUS_MAX_AGE_MS = 10000, MANAGER_MS = 5000, LOOK_MS = 1000, CLOCK_STEP_MS = 1000,
 	ONCE_SHIP_MS = 3600 * 1000,
 	WATCHDOG_PATIENCE_MS = 15 * 60 * 1000 }; /* capturing a VACUUM of a large database takes its time */
 

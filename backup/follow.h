@@ -23,7 +23,7 @@ struct follow_events { /* each may be NULL; any thread */
 	void (*warn)(void *context, const char *store, const char *text);
 	void (*note)(void *context, const char *store, const char *text); /* nothing is wrong: attached, shipped a backlog, … */
 	void (*gap)(void *context, const char *store, const char *text); /* after its warning */
-	void (*look)(void *context, const struct follow_look *stores, size_t count); /* every few seconds; must not wait */
+	void (*look)(void *context, const struct follow_look *stores, size_t count); /* every second; must not wait */
 	void (*ready)(void *context); /* every store is attached or has said why not */
 	/* Takes a snapshot of these stores (NULL-terminated) in another process or in this one and waits for it; its exit
 	 * code as an IM_ code. No names: of all stores. It will ask this follower for anchors over the control socket, so it must not be called by a store's thread. */

@@ -67,7 +67,7 @@ static bool choose(const struct alert_origin *o, struct alert_list *raised, aler
 	} else {
 		claim_all(raised);
 	}
-	if (rc)
+	if (rc && raised->count)
 		output_problem("what was said in alerts cannot be remembered: %s", why.text);
 	return open;
 }

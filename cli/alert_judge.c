@@ -126,9 +126,9 @@ static bool is_incomplete(const json_t *row)
 static void add_store(const struct cli *cli, int status, const json_t *row, struct alert_list *l)
 {
 	const char *name = json_string_value(json_object_get(row, "name"));
-	const json_t *why = json_object_get(row, is(cli, "follow") ? "text" : "error");
-	const char *reason = json_string_value(why), *fallback = has_store_failed(row) ? "it failed" : "something was left out; the run's output names it";
+	const char *reason = json_string_value(json_object_get(row, is(cli, "follow") ? "text" : "error"));
 	bool failed = has_store_failed(row);
+	const char *fallback = !failed ? "something was left out; the run's output names it" : is(cli, "follow") ? "the log has a gap" : "it failed";
 	char text[IM_ERROR_TEXT_BYTES];
 	if (!name || (!failed && !is_incomplete(row)))
 		return;
@@ -191,7 +191,8 @@ static bool went_through(int rc)
 
 static bool was_reached(const struct cli *cli, int rc)
 {
-	return rc != IM_EUNREACHABLE && (cli->vault || went_through(rc));
+	bool opens_itself = is(cli, "backup") || is(cli, "follow");
+	return rc != IM_EUNREACHABLE && (cli->vault || (opens_itself && went_through(rc)));
 }
 
 /* Was this store read and found well? One that is no longer configured is nobody's problem. */

@@ -56,11 +56,16 @@ static struct seen *find(const struct alert_watch *w, const char *store)
 
 static struct seen *find_or_add(struct alert_watch *w, const char *store)
 {
-	struct seen *found = find(w, store), *grown = found ? NULL : reallocarray(w->stores, w->store_count + 1, sizeof *grown);
-	char *name = grown ? strdup(store) : NULL;
-	w->stores = grown ? grown : w->stores;
-	if (found || !name)
+	struct seen *found = find(w, store);
+	if (found)
 		return found;
+	char *name = strdup(store);
+	struct seen *grown = name ? reallocarray(w->stores, w->store_count + 1, sizeof *grown) : NULL;
+	if (!grown) {
+		free(name);
+		return NULL;
+	}
+	w->stores = grown;
 	grown[w->store_count] = (struct seen){ .store = name };
 	return &grown[w->store_count++];
 }
@@ -157,8 +162,8 @@ static void judge(struct alert_watch *w, const struct im_config *c, struct alert
 	}
 	for (size_t i = 0; i < w->gap_count; i++) {
 		struct gap *g = &w->gaps[i];
-		struct seen *s = g->store ? find_or_add(w, g->store) : NULL;
-		if (s && g->text)
+		struct seen *s = g->store ? find(w, g->store) : NULL;
+		if (g->store && g->text)
 			judge_text(g->store, g->text, ret);
 		if (s)
 			s->well_since_ms = 0;

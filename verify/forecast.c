@@ -17,16 +17,18 @@
 #define OTHER_SCENARIO 0.2   /* parts that both have */
 #define OTHER_CPUS 0.3
 #define SIZE_REACH 1.5       /* log of sizes apart by which it counts 1/e */
-#define READ_REACH 1.0       /* log of read rates, so that what was read from memory says little of a disk */
+#define READ_REACH 1.5       /* log of read rates, so that what was read from memory says little of a disk */
 
-#define PRIOR_WEIGHT 0.2     /* of the uncorrected model among the lessons */
+#define PRIOR_WEIGHT 0.1     /* of the uncorrected model among the lessons */
 #define GRAIN_MS 10.0        /* differences of less are no differences */
 /* Before anything is known, half or double is usual; that much belief stays. */
 #define SPREAD_PRIOR 0.40
-#define SPREAD_WEIGHT 1.0
+#define SPREAD_WEIGHT 0.3
 #define SPREAD_MIN 0.08
 #define SPREAD_MAX 2.0
 #define WORSE_MS 50.0        /* nor is any p95 nearer than that */
+
+enum { ERRORS_SHOWN = 20 };
 
 struct point {
 	double value, weight;
@@ -60,6 +62,12 @@ static double quantile(struct point *points, size_t count, double share)
 	return points[count - 1].value;
 }
 
+/* As little moved by single bad days as the median, and less by all the others' scatter. */
+static double middle(struct point *points, size_t count)
+{
+	return (quantile(points, count, 0.3) + quantile(points, count, 0.5) + quantile(points, count, 0.7)) / 3;
+}
+
 static double nearness(double a, double b, double reach)
 {
 	return a > 0 && b > 0 ? exp(-fabs(log(a / b)) / reach) : 1;
@@ -91,33 +99,51 @@ struct question {
 	bool here;
 	const struct forecast_lesson *lessons;
 	size_t count;
-	double usual_decode, usual_write; /* what probes of this host found in the median; 0: none yet */
+	struct forecast_machine usual; /* what probes of this host found in the median; 0: none yet */
 };
 
-/* A probe is short, and what it sees may be over soon; on a host that was probed before, half of what it says is what they said. */
+/* A probe is short, and what it sees may be over soon: on a host that was probed before, half of what it says is what they said,
+ * and all of it where this one could not measure. Of reading only that: whether packs lie in memory changes from time to time. */
 static struct forecast_machine steady(const struct question *q, const struct forecast_machine *m, bool here)
 {
+	const struct forecast_machine *usual = &q->usual;
 	struct forecast_machine ret = *m;
-	if (here && q->usual_decode > 0 && m->decode_rate > 0)
-		ret.decode_rate = sqrt(m->decode_rate * q->usual_decode);
-	if (here && q->usual_write > 0 && m->write_rate > 0)
-		ret.write_rate = sqrt(m->write_rate * q->usual_write);
+	if (!here)
+		return ret;
+	ret.read_rate = m->read_rate > 0 ? m->read_rate : usual->read_rate;
+	ret.decode_rate = m->decode_rate > 0 && usual->decode_rate > 0 ? sqrt(m->decode_rate * usual->decode_rate) : m->decode_rate + usual->decode_rate;
+	ret.write_rate = m->write_rate > 0 && usual->write_rate > 0 ? sqrt(m->write_rate * usual->write_rate) : m->write_rate + usual->write_rate;
 	return ret;
+}
+
+struct rates {
+	struct point points[FORECAST_LESSONS_MAX];
+	size_t count;
+};
+
+static void add_rate(struct rates *r, double rate)
+{
+	if (rate > 0)
+		r->points[r->count++] = (struct point){ rate, 1 };
+}
+
+static double usual_rate(struct rates *r)
+{
+	return r->count ? quantile(r->points, r->count, 0.5) : 0;
 }
 
 static void take_usual(struct question *q)
 {
-	struct point decode[FORECAST_LESSONS_MAX], write[FORECAST_LESSONS_MAX];
-	size_t n = 0, k = 0;
+	struct rates read = { .count = 0 }, decode = { .count = 0 }, write = { .count = 0 };
 	for (size_t i = 0; i < q->count; i++) {
 		const struct forecast_machine *m = &q->lessons[i].machine;
-		if (q->lessons[i].same_host && m->decode_rate > 0)
-			decode[n++] = (struct point){ m->decode_rate, 1 };
-		if (q->lessons[i].same_host && m->write_rate > 0)
-			write[k++] = (struct point){ m->write_rate, 1 };
+		if (!q->lessons[i].same_host)
+			continue;
+		add_rate(&read, m->read_rate);
+		add_rate(&decode, m->decode_rate);
+		add_rate(&write, m->write_rate);
 	}
-	q->usual_decode = n ? quantile(decode, n, 0.5) : 0;
-	q->usual_write = k ? quantile(write, k, 0.5) : 0;
+	q->usual = (struct forecast_machine){ .read_rate = usual_rate(&read), .decode_rate = usual_rate(&decode), .write_rate = usual_rate(&write) };
 }
 
 /* By how much the model was wrong for this part, as a logarithm; false: this lesson says nothing about it. */
@@ -150,7 +176,7 @@ static double correct(const struct question *q, enum forecast_part part, double 
 		return model_ms;
 	if (part != PART_START && part != PART_OTHER) /* of these the model knows nothing */
 		points[n++] = (struct point){ 0, PRIOR_WEIGHT };
-	return fmax((model_ms + GRAIN_MS) * exp(quantile(points, n, 0.5)) - GRAIN_MS, 0);
+	return fmax((model_ms + GRAIN_MS) * exp(middle(points, n)) - GRAIN_MS, 0);
 }
 
 static void predict(struct question *q, struct forecast_parts *ret)
@@ -182,29 +208,31 @@ static void replay(const struct question *q, struct past *ret)
 	ret->count = 0;
 	for (size_t i = 0; i < q->count; i++) {
 		const struct forecast_lesson *l = &q->lessons[i];
-		struct question then = { l->scenario, &l->sizes, &l->machine, l->same_host, q->lessons, i };
+		struct question then = { .scenario = l->scenario, .sizes = &l->sizes, .machine = &l->machine, .here = l->same_host, .lessons = q->lessons, .count = i };
 		struct forecast_parts p;
 		if (l->scenario != q->scenario)
 			continue;
 		predict(&then, &p);
-		double w = weight_of(l, q->count - 1 - i, q->scenario, q->sizes, q->machine);
+		double w = weight_of(l, q->count - 1 - i, q->scenario, q->sizes, q->machine) * ((double)i + 0.2) / ((double)i + 2);
 		ret->ready[ret->count] = (struct point){ log_ratio(l->ready_ms, forecast_ready_ms(&p)), w };
 		ret->complete[ret->count++] = (struct point){ log_ratio(l->complete_ms, forecast_complete_ms(l->scenario, &p)), w };
 	}
 }
 
-/* How far above the median the truth may lie, as a logarithm: by the spread of the errors, which begins wide, and by the worst of
- * them that a 20th of their weight does not exceed. */
+/* How far above the forecast the truth may lie, as a logarithm. By the spread of the errors, of which four fifths count, so that the
+ * first, made when little was known, do not count for ever; it begins wide. And no less than what a 20th of their weight exceeds. */
 static double reach_of(struct point *errors, size_t count)
 {
-	double weight = SPREAD_WEIGHT, squares = SPREAD_WEIGHT * SPREAD_PRIOR * SPREAD_PRIOR;
+	struct point sizes[FORECAST_LESSONS_MAX];
+	double weight = 0;
 	for (size_t i = 0; i < count; i++) {
+		sizes[i] = (struct point){ fabs(errors[i].value), errors[i].weight };
 		weight += errors[i].weight;
-		squares += errors[i].weight * errors[i].value * errors[i].value;
 	}
-	double by_spread = 1.645 * fmax(sqrt(squares / weight), SPREAD_MIN);
+	double spread = count ? quantile(sizes, count, 0.8) / 1.28 : 0;
+	spread = sqrt((SPREAD_WEIGHT * SPREAD_PRIOR * SPREAD_PRIOR + weight * spread * spread) / (SPREAD_WEIGHT + weight));
 	double by_worst = count >= 5 ? quantile(errors, count, 0.95) : 0;
-	return fmax(by_spread, by_worst);
+	return fmax(1.645 * fmax(spread, SPREAD_MIN), by_worst);
 }
 
 static double by_size(const struct forecast_lesson *l)
@@ -212,12 +240,12 @@ static double by_size(const struct forecast_lesson *l)
 	return l->foretold_ms >= 0 ? fabs(l->foretold_ms - l->ready_ms) / l->ready_ms : -1;
 }
 
-/* Of the forecasts that were recorded, not of those one could have made. */
+/* Of the newest forecasts that were recorded, not of those one could have made. */
 static double error_percent(const struct question *q)
 {
 	struct point errors[FORECAST_LESSONS_MAX];
 	size_t n = 0;
-	for (size_t i = 0; i < q->count; i++)
+	for (size_t i = q->count; i-- > 0 && n < ERRORS_SHOWN;)
 		if (q->lessons[i].scenario == q->scenario && by_size(&q->lessons[i]) >= 0)
 			errors[n++] = (struct point){ by_size(&q->lessons[i]), 1 };
 	return n ? 100 * quantile(errors, n, 0.5) : -1;
@@ -245,7 +273,7 @@ void forecast_make(enum forecast_scenario scenario, const struct forecast_sizes 
 	struct forecast_sizes known = *sizes;
 	size_t count = forecast_lessons_take(history, machine, lessons);
 	guess_files(lessons, count, &known);
-	struct question q = { scenario, &known, machine, true, lessons, count };
+	struct question q = { .scenario = scenario, .sizes = &known, .machine = machine, .here = true, .lessons = lessons, .count = count };
 	struct forecast_parts p;
 	struct past past;
 	predict(&q, &p);

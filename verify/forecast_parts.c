@@ -13,11 +13,16 @@
 #define DECODE_RATE 1200e6  /* and of the machine that the constants are from */
 #define WRITE_RATE 300e6
 #define READ_GAIN 1.6      /* two threads read */
-#define WRITE_GAIN 1.5     /* two threads write */
 #define RAW_GAIN 3.0       /* what did not compress is only decrypted */
-#define CHECK_RATE 650e6
+#define CHECK_RATE 720e6
 #define LOG_RATE 130e6
-#define HYDRATE_SHARE 1.5 /* of a full restore's fetch: blocks come in the order of demand */
+/* Milliseconds for each file. */
+#define FILE_PLAN 0.002
+#define FILE_MAKE 0.020
+#define FILE_END 0.008
+#define FILE_CHECK 0.004
+#define FILE_LAST_PAGE 1.2 /* instant: of a large file, the page that is not full comes at once */
+#define HYDRATE_SHARE 1.65 /* of a full restore's fetch: blocks come in the order of demand */
 #define EAGER_FILE_BYTES 131072.0 /* smaller files are there before an instant restore shows anything */
 
 static double or_default(double rate, double fallback)
@@ -36,13 +41,6 @@ static double overlap(double a, double b, double c, unsigned cpus)
 	double p = cpus > 1 ? 3 : 1.5;
 	return pow(pow(a, p) + pow(b, p) + pow(c, p), 1 / p);
 }
-
-/* Milliseconds for each file. */
-#define FILE_PLAN 0.002
-#define FILE_MAKE 0.022
-#define FILE_END 0.008
-#define FILE_CHECK 0.004
-#define FILE_LAST_PAGE 2.0 /* instant: of a large file, the page that is not full comes at once */
 
 /* Machines differ by two; what seems slower yet is mostly a neighbour, who may be gone before a restore is over. */
 static double decode_rate(const struct forecast_machine *m)
@@ -65,13 +63,13 @@ static double fetch_ms(double read, double write, double files, const struct for
 	double rate = decode_rate(m) * (RAW_GAIN + (1 - RAW_GAIN) * squeezed);
 	double reading = ms_of(read, or_default(m->read_rate, READ_RATE) * READ_GAIN);
 	double decoding = ms_of(write, rate) / cpus;
-	double writing = ms_of(write, or_default(m->write_rate, WRITE_RATE) * WRITE_GAIN);
+	double writing = ms_of(write, or_default(m->write_rate, WRITE_RATE));
 	return overlap(reading, decoding, writing, cpus) + slowness(m) * files * FILE_MAKE;
 }
 
 static double begin_ms(const struct forecast_sizes *z, const struct forecast_machine *m)
 {
-	return 5 + slowness(m) * ((double)z->packs * 0.05 + (double)z->write_bytes / 75e6 + (double)z->files * FILE_PLAN +
+	return 12 + slowness(m) * ((double)z->packs * 0.05 + (double)z->write_bytes / 96e6 + (double)z->files * FILE_PLAN +
 	    (double)z->log_segments * 0.4 + ms_of((double)z->log_bytes, LOG_RATE));
 }
 
@@ -93,8 +91,8 @@ static void instant_parts(const struct forecast_sizes *z, const struct forecast_
 	double share = write > 0 ? eager / write : 0, read = (double)z->read_bytes;
 	ret->ms[PART_BEGIN] = begin_ms(z, m);
 	ret->ms[PART_FETCH] = 5 + fetch_ms(read * share, eager, (double)z->files, m);
-	ret->ms[PART_END] = slowness(m) * (25 + (double)z->files * FILE_END + late * FILE_LAST_PAGE);
-	ret->ms[PART_OTHER] = slowness(m) * 15;
+	ret->ms[PART_END] = slowness(m) * (8 + (double)z->files * FILE_END + late * FILE_LAST_PAGE);
+	ret->ms[PART_OTHER] = slowness(m) * 5;
 	ret->ms[PART_HYDRATE] = 100 + HYDRATE_SHARE * fetch_ms(read * (1 - share), write - eager, 0, m);
 }
 

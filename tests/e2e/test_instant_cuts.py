@@ -216,7 +216,7 @@ async def keep_deeds(kind, mode="blocks"):
     """Small files are brought first: those that something is done with are not complete when the power is cut."""
     with scene() as s:
         s.put_on_disk(kind, 400)
-        folder, others = s.data / "files", {str(n): noise(100 + n, MB) for n in range(12)}
+        folder, others = s.data / "files", {**{str(n): noise(100 + n, MB) for n in range(12)}, "last": noise(99, 24 * MB)}
         folder.mkdir(parents=True)
         old = {deed: noise(n, SIZE) for n, deed in enumerate((*DEEDS, punch))}
         for name, content in [(deed.__name__, content) for deed, content in old.items()] + list(others.items()):
@@ -231,6 +231,7 @@ async def keep_deeds(kind, mode="blocks"):
         check(mode == "files" or lazy >= {"append_lines", "cut_off_and_extend", "overwrite", "punch", "rename.renamed", "link", "leave"},
               f"not for this test: only these were incomplete: {sorted(lazy)}")
         rename_complete_ones(folder, others)
+        check(record_of(folder).get("phase") == "serving", "not for this test: it is complete")
         s.cut_power()
         s.be_near()
         s.start("--resume", folder).expect(0)

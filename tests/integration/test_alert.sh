@@ -163,8 +163,11 @@ sleep 1.1
 run 4 -c conf backup
 told 2 "after repeat"
 back
+run 0 -c conf status # and that the last backup failed
+told 4 "over, as status sees it"
+run 0 -c conf backup
 run 0 -c conf status
-told 3 "over, as status sees it"
+told 5 "the last backup is good again"
 
 # Two at once say it once.
 conf 1h

@@ -19,7 +19,7 @@ silent() { is "" "$(cat out err)" "silence"; }
 node() { run "$1" -c node.conf "${@:2}"; }
 
 # Help fits a screen of 24 lines of 80 and teaches with an example.
-for command in '' init backup list restore verify export key status metrics; do
+for command in '' init backup follow list restore drill verify export key status report metrics alert; do
 	# shellcheck disable=SC2086 # no word for the main help
 	run 0 $command --help
 	is yes "$([ "$(wc -l <out)" -le 24 ] && echo yes)" "24 lines at most: $command --help"
@@ -34,7 +34,7 @@ run 2
 run 2 frobnicate
 run 2 restroe
 says "did you mean restore?"
-for later in report prune runbook; do
+for later in prune runbook; do
 	run 2 "$later"
 	says "no command $later"
 done

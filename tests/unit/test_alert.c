@@ -320,6 +320,20 @@ static void judge__each_failed_store_is_an_alert(void **state)
 	json_decref(cli.json);
 }
 
+static void judge__findings_of_status_are_alerts_also_when_it_is_green(void **state)
+{
+	struct rig *r = *state;
+	struct im_error err = { 0 };
+	struct cli cli = { .command = "status", .config = r->config };
+	cli.json = json_pack("{s:[], s:[s]}", "problems", "warnings", "the vault is full in about 12 days");
+	alert_judge(&cli, 0, 0, &err, &r->alerts);
+	assert_int_equal(r->alerts.count, 1);
+	assert_int_equal(r->alerts.items[0].severity, ALERT_WARNING);
+	assert_int_equal(r->alerts.items[0].exit_code, 0);
+	assert_null(strstr(r->alerts.items[0].about, "12"));
+	json_decref(cli.json);
+}
+
 static bool over(struct cli *cli, int rc, enum alert_kind kind, const char *store, const char *command, int proof)
 {
 	const struct alert_known k = { kind, store, command, proof };
@@ -385,6 +399,7 @@ int main(void)
 		RIG(memory__what_nobody_heard_ends_in_silence),
 		RIG(memory__damaged_is_as_none),
 		RIG(judge__each_failed_store_is_an_alert),
+		RIG(judge__findings_of_status_are_alerts_also_when_it_is_green),
 		RIG(settles__only_what_the_run_has_looked_at),
 		cmocka_unit_test(judges__what_nobody_needs_to_hear_is_none),
 	};

@@ -225,6 +225,15 @@ static void make__does_not_believe_one_probe_against_many(void **state)
 	assert_true(slow > 1.2 * fast && slow < 1.7 * fast);
 }
 
+static void make__what_no_probe_measured_is_as_it_was(void **state)
+{
+	struct rig *r = *state;
+	const struct forecast_machine blind = { .cpus = 2 };
+	for (int i = 0; i < 8; i++)
+		happened(r, (struct recovery){ .mb = 1000, .factor = 1 });
+	assert_within(ask(r, FORECAST_FULL, 1000, &blind).ready_p50_ms, truth_ms(1000, 1), 8);
+}
+
 static void make__only_what_came_back_whole_teaches(void **state)
 {
 	struct rig *r = *state;
@@ -561,6 +570,7 @@ int main(void)
 		TEST(make__p95_knows_of_past_errors),
 		TEST(make__a_machine_half_as_fast_takes_twice_as_long),
 		TEST(make__does_not_believe_one_probe_against_many),
+		TEST(make__what_no_probe_measured_is_as_it_was),
 		TEST(make__only_what_came_back_whole_teaches),
 		TEST(make__the_service_belongs_to_ready_alone),
 		TEST(make__tells_its_own_error),
