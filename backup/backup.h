@@ -65,5 +65,7 @@ int backup_check_config(const struct im_config *config, struct im_error *err);
 /* Folder of the local state for this vault: config's state =, else /var/lib/imvault for root, else
  * $XDG_STATE_HOME/imvault or ~/.local/state/imvault; below it the vault's id. config may be NULL. Allocated. */
 int backup_state_folder(const struct im_config *config, const uint8_t vault_id[16], char **ret, struct im_error *err);
+/* The folder above: for what has to be known also while the vault cannot be asked. Allocated. */
+int backup_state_base(const struct im_config *config, char **ret, struct im_error *err);
 
 #endif

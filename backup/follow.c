@@ -20,12 +20,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TICK_MS = 1000, STATUS_MAX_AGE_MS = 10000, MANAGER_MS = 5000, CLOCK_STEP_MS = 1000,
+enum { TICK_MS = 1000, STATUS_MAX_AGE_MS = 10000, MANAGER_MS = 5000, LOOK_MS = 1000, CLOCK_STEP_MS = 1000,
 	ONCE_SHIP_MS = 3600 * 1000,
 	WATCHDOG_PATIENCE_MS = 15 * 60 * 1000 }; /* capturing a VACUUM of a large database takes its time */
 
 struct watch { /* the main thread's */
-	int64_t written_ms, manager_ms, watchdog_ms, watchdog_every_ms; /* monotonic */
+	int64_t written_ms, manager_ms, look_ms, watchdog_ms, watchdog_every_ms; /* monotonic */
 	int64_t clock_offset_ms; /* wall clock minus monotonic */
 	bool ready;
 };
@@ -80,6 +80,12 @@ static void write_status(struct service *s, struct watch *w, bool all)
 	}
 }
 
+/* The worst that is wrong with a store, or NULL. */
+static const char *view_text(const struct follow_view *v)
+{
+	return v->trouble[0] ? v->trouble : v->gap_text[0] ? v->gap_text : v->alarm[0] ? v->alarm : NULL;
+}
+
 static void tell_manager(struct service *s, struct watch *w)
 {
 	char spooled[24];
@@ -92,11 +98,36 @@ static void tell_manager(struct service *s, struct watch *w)
 		const struct follow_view *v = &s->stores[i].view;
 		pthread_mutex_lock(&s->stores[i].lock);
 		following += v->following;
-		alarms += v->trouble[0] || v->gap_text[0] || v->alarm[0];
+		alarms += view_text(v) != NULL;
 		pthread_mutex_unlock(&s->stores[i].lock);
 	}
 	im_notify("STATUS=Following %zu of %zu stores; %zu with problems; %s waiting to be shipped%s", following, s->store_count, alarms,
 	    im_bytes_format(spooled, sizeof spooled, follow_spooled_bytes(s)), s->away ? "; the vault is away" : "");
+}
+
+/* Copied under its lock, told without any. */
+static void tell_look(struct service *s, struct watch *w)
+{
+	const struct follow_events *events = s->request->events;
+	int64_t now = im_monotonic_ms();
+	if (!events || !events->look || now - w->look_ms < LOOK_MS)
+		return;
+	w->look_ms = now;
+	struct follow_look *looks = calloc(s->store_count + 1, sizeof *looks);
+	char (*texts)[400] = calloc(s->store_count + 1, sizeof *texts);
+	for (size_t i = 0; looks && texts && i < s->store_count; i++) {
+		struct followed *f = &s->stores[i];
+		looks[i] = (struct follow_look){ .store = f->store->name, .spooled_bytes = spool_bytes(f->spool) };
+		pthread_mutex_lock(&f->lock);
+		looks[i].shipped_ms = f->view.shipped_ms;
+		snprintf(texts[i], sizeof texts[i], "%s", view_text(&f->view) ? view_text(&f->view) : "");
+		pthread_mutex_unlock(&f->lock);
+		looks[i].text = texts[i][0] ? texts[i] : NULL;
+	}
+	if (looks && texts)
+		events->look(events->context, looks, s->store_count);
+	free(texts);
+	free(looks);
 }
 
 /* Each store's thread must have been round its loop lately. */
@@ -141,6 +172,7 @@ static void tick(struct service *s, struct watch *w)
 	feed_watchdog(s, w);
 	watch_clock(s, w);
 	tell_manager(s, w);
+	tell_look(s, w);
 }
 
 /* --- starting and ending them --- */
@@ -232,7 +264,7 @@ static int run_threads(struct service *s, struct watch *w, struct im_error *err)
 static int fill_row(struct followed *f, struct follow_store *row, struct im_error *err)
 {
 	const struct follow_view *v = &f->view;
-	const char *text = v->trouble[0] ? v->trouble : v->gap_text[0] ? v->gap_text : v->alarm[0] ? v->alarm : NULL;
+	const char *text = view_text(v);
 	*row = (struct follow_store){ .name = strdup(f->store->name), .type = strdup(f->store->type), .text = text ? strdup(text) : NULL,
 		.status = v->trouble[0] ? "failed" : v->gap ? "gap" : "following", .point = v->point, .segments = v->segments,
 		.bytes_shipped = v->bytes_shipped, .bytes_changed = v->bytes_changed, .commits = v->commits, .complete_ms = v->shipped_ms,

@@ -12,10 +12,18 @@
 
 #include <jansson.h>
 
+struct follow_look { /* a store as it is now; borrowed for the call */
+	const char *store, *text;   /* text: what is wrong with it, or NULL */
+	int64_t shipped_ms;         /* instant of the last shipped point; 0: none yet */
+	uint64_t spooled_bytes;     /* captured, not shipped yet */
+};
+
 struct follow_events { /* each may be NULL; any thread */
 	/* One line. store NULL: about the whole service. */
 	void (*warn)(void *context, const char *store, const char *text);
 	void (*note)(void *context, const char *store, const char *text); /* nothing is wrong: attached, shipped a backlog, … */
+	void (*gap)(void *context, const char *store, const char *text); /* after its warning */
+	void (*look)(void *context, const struct follow_look *stores, size_t count); /* every second; must not wait */
 	void (*ready)(void *context); /* every store is attached or has said why not */
 	/* Takes a snapshot of these stores (NULL-terminated) in another process or in this one and waits for it; its exit
 	 * code as an IM_ code. No names: of all stores. It will ask this follower for anchors over the control socket, so it must not be called by a store's thread. */

@@ -76,6 +76,7 @@ static void begin_epoch(struct followed *f, const char *reason)
 
 static void record_gap(struct followed *f, const char *reason)
 {
+	const struct follow_events *events = f->service->request->events;
 	char text[400];
 	snprintf(text, sizeof text, "the log has a gap: %s", reason);
 	pthread_mutex_lock(&f->lock);
@@ -83,6 +84,8 @@ static void record_gap(struct followed *f, const char *reason)
 	pthread_mutex_unlock(&f->lock);
 	follow_view_text(f, f->view.gap_text, sizeof f->view.gap_text, text);
 	follow_warn(f->service, f->store->name, "%s; a new epoch begins, and a snapshot is taken", text);
+	if (events && events->gap)
+		events->gap(events->context, f->store->name, text);
 }
 
 /* A snapshot was taken, but its image has no place in the log: another one, but not at once. */

@@ -73,6 +73,8 @@ static json_t *store_meta(const struct backup_image *image, const struct backup_
 	bad |= json_object_set_new(j, "bytes", json_integer((json_int_t)row->bytes));
 	bad |= json_object_set_new(j, "bytes_read", json_integer((json_int_t)row->bytes_read));
 	bad |= json_object_set_new(j, "bytes_changed", json_integer((json_int_t)row->bytes_changed));
+	if (json_is_integer(json_object_get(image->result.manifest, "files")))
+		bad |= json_object_set(j, "files", json_object_get(image->result.manifest, "files"));
 	bad |= json_object_set_new(j, "packs", numbers_json(image->result.packs, image->result.pack_count));
 	if (row->pause_us >= 0)
 		bad |= json_object_set_new(j, "pause_us", json_integer(row->pause_us));

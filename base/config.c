@@ -391,24 +391,80 @@ static int schedule_key(struct parser *p, const char *key, const char *value)
 	return wrong(p, "unknown key %s in [schedule]; there are backup, verify, drill", key);
 }
 
+/* Its value is not quoted: a webhook's URL is often a secret. */
+static int set_url(struct parser *p, char **field, const char *key, const char *value, const char *scheme, const char *with_tls)
+{
+	const char *rest = strncmp(value, scheme, strlen(scheme)) == 0   ? value + strlen(scheme)
+	    : strncmp(value, with_tls, strlen(with_tls)) == 0 ? value + strlen(with_tls)
+	                                                      : "";
+	if (strchr("/?#:@", *rest)) /* also the end */
+		return wrong(p, "%s must begin with %s or %s and the name of a host", key, with_tls, scheme);
+	for (const char *at = value; *at; at++)
+		if (*at <= ' ' || *at > '~')
+			return wrong(p, "%s holds a character that must be written as %%XX in a URL", key);
+	return set_text(p, field, key, value);
+}
+
+static int set_smtp(struct parser *p, char **field, const char *key, const char *value)
+{
+	if (strchr(value, '@'))
+		return wrong(p, "%s must not hold a user or password: write them into a file and name it with credentials =", key);
+	return set_url(p, field, key, value, "smtp://", "smtps://");
+}
+
+/* What may stand between < and > without quoting: user@host. */
+static bool is_address(const char *text, size_t len)
+{
+	const char *at = memchr(text, '@', len);
+	if (!at || at == text || at + 1 == text + len || len > 254)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (text[i] <= ' ' || text[i] > '~' || strchr("<>()[],;:\\\"", text[i]) || (text[i] == '@' && text + i != at))
+			return false;
+	return true;
+}
+
+/* One address, or several with commas between. */
+static int set_addresses(struct parser *p, char **field, const char *key, const char *value, bool several)
+{
+	for (const char *at = value;; at++) {
+		at += strspn(at, " \t");
+		size_t len = strcspn(at, several ? ", \t" : "");
+		if (!is_address(at, len))
+			return wrong(p, "%s = %s is not %s such as ops@example.org", key, value, several ? "a list of addresses" : "an address");
+		at += len + strspn(at + len, " \t");
+		if (!*at)
+			return set_text(p, field, key, value);
+		if (*at != ',')
+			return wrong(p, "%s = %s: addresses are separated by commas", key, value);
+	}
+}
+
 static int alert_key(struct parser *p, const char *key, const char *value)
 {
 	struct im_config *c = p->config;
 	if (strcmp(key, "command") == 0)
 		return set_text(p, &c->alert_command, key, value);
 	if (strcmp(key, "webhook") == 0)
-		return set_text(p, &c->alert_webhook, key, value);
+		return set_url(p, &c->alert_webhook, key, value, "http://", "https://");
 	if (strcmp(key, "mail") == 0)
-		return set_text(p, &c->alert_mail, key, value);
+		return set_addresses(p, &c->alert_mail, key, value, true);
 	if (strcmp(key, "smtp") == 0)
-		return set_text(p, &c->alert_smtp, key, value);
+		return set_smtp(p, &c->alert_smtp, key, value);
 	if (strcmp(key, "from") == 0)
-		return set_text(p, &c->alert_from, key, value);
+		return set_addresses(p, &c->alert_from, key, value, false);
 	if (strcmp(key, "credentials") == 0)
 		return set_path(p, &c->alert_credentials, key, value);
 	if (strcmp(key, "repeat") == 0)
 		return set_duration(p, &c->alert_repeat_ms, key, value);
-	return wrong(p, "unknown key %s in [alert]; there are command, webhook, mail, smtp, from, credentials, repeat", key);
+	if (strcmp(key, "ping_backup") == 0)
+		return set_url(p, &c->alert_ping_backup, key, value, "http://", "https://");
+	if (strcmp(key, "ping_verify") == 0)
+		return set_url(p, &c->alert_ping_verify, key, value, "http://", "https://");
+	if (strcmp(key, "ping_drill") == 0)
+		return set_url(p, &c->alert_ping_drill, key, value, "http://", "https://");
+	return wrong(p, "unknown key %s in [alert]; there are command, webhook, mail, smtp, from, credentials, repeat, ping_backup, ping_verify, "
+	    "ping_drill", key);
 }
 
 static int on_key(void *context, const char *section, const char *key, const char *value)
@@ -453,6 +509,20 @@ static int default_node_name(struct parser *p)
 	    p->source, host);
 }
 
+/* Alerts that could never be sent are a mistake to be told now, not on the day. */
+static int check_alerts(struct parser *p)
+{
+	const struct im_config *c = p->config;
+	if (c->alert_mail && !(c->alert_smtp && c->alert_from))
+		return im_fail(p->err, IM_EUSAGE, "%s: mail = in [alert] also needs %s =", p->source, c->alert_smtp ? "from" : "smtp");
+	if (!c->alert_mail && (c->alert_smtp || c->alert_from || c->alert_credentials))
+		return im_fail(p->err, IM_EUSAGE, "%s: smtp, from and credentials in [alert] are for mail =, which is missing", p->source);
+	bool pings = c->alert_ping_backup || c->alert_ping_verify || c->alert_ping_drill;
+	if (p->seen_alert && !c->alert_command && !c->alert_webhook && !c->alert_mail && !pings)
+		return im_fail(p->err, IM_EUSAGE, "%s: [alert] says nowhere to send to: it needs command =, webhook =, mail = or a ping", p->source);
+	return 0;
+}
+
 static int complete(struct parser *p)
 {
 	struct im_config *c = p->config;
@@ -462,6 +532,9 @@ static int complete(struct parser *p)
 			return im_fail(p->err, IM_EUSAGE, "%s: [store %s] has no %s =", p->source, s->name,
 			    s->type ? "path" : "type");
 	}
+	int bad = check_alerts(p);
+	if (bad)
+		return bad;
 	if (!c->node_name) {
 		int rc = default_node_name(p);
 		if (rc)
@@ -558,6 +631,9 @@ void im_config_free(struct im_config *c)
 	free(c->alert_smtp);
 	free(c->alert_from);
 	free(c->alert_credentials);
+	free(c->alert_ping_backup);
+	free(c->alert_ping_verify);
+	free(c->alert_ping_drill);
 	free(c);
 }
 

@@ -43,6 +43,7 @@ struct im_config {
 	uint64_t drill_space_bytes; /* at most so much scratch; 0: what is free */
 	int64_t backup_every_ms, verify_every_ms, drill_every_ms; /* [schedule]: how often each is meant to run; 0: nobody said */
 	char *alert_command, *alert_webhook, *alert_mail, *alert_smtp, *alert_from, *alert_credentials; /* NULL: not set */
+	char *alert_ping_backup, *alert_ping_verify, *alert_ping_drill; /* NULL: not set */
 	int64_t alert_repeat_ms;    /* the same alert not again before */
 	struct im_config_store *stores;
 	size_t store_count;

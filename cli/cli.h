@@ -35,7 +35,7 @@ const struct command *commands_find(const char *name);
 int commands_unknown(const char *name, struct im_error *err);
 const char *commands_help(void);
 
-extern const struct command cmd_init, cmd_backup, cmd_follow, cmd_list, cmd_restore, cmd_verify, cmd_export, cmd_key, cmd_status, cmd_drill, cmd_drill_service;
+extern const struct command cmd_init, cmd_backup, cmd_follow, cmd_list, cmd_restore, cmd_verify, cmd_export, cmd_key, cmd_status, cmd_drill, cmd_drill_service, cmd_alert, cmd_metrics, cmd_report;
 
 /* session.c: configuration and vault, from options and file. */
 

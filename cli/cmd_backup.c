@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "cli/outlook.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 
@@ -151,6 +152,44 @@ static bool all_said(int rc, const struct backup_result *r)
 	    rc != IM_EINTERRUPTED && rc != IM_EUNREACHABLE && rc != IM_ENOSPACE;
 }
 
+/* Nobody is asked a second time for what opens the key. */
+static char *ask_nobody(void *context, const char *path)
+{
+	return ((const struct cli *)context)->options.passphrase_file ? session_ask(context, path) : NULL;
+}
+
+static int forecast_newest(const struct vault *v, const char *node, struct forecast_node *ret)
+{
+	struct snapshot *s = NULL;
+	struct drill_list history;
+	int rc = drills_read(v, node, &history, NULL);
+	if (rc)
+		return rc;
+	rc = snapshot_choose(v->storage, v->keyring, node, "latest", NULL, NULL, &s, NULL);
+	if (rc == 0)
+		rc = forecast_of_node(v, s, &history, forecast_target_of(s), ret, NULL);
+	snapshot_free(s);
+	drill_list_clear(&history);
+	return rc;
+}
+
+/* How long it would take to get this back. The snapshot is safe: what fails here is not the backup's business. */
+static void tell_forecast(struct cli *cli, const struct backup_result *r)
+{
+	struct forecast_node f;
+	char text[240], ground[120];
+	int64_t rto_ms = cli->config->rto_ms;
+	if (!r->snapshot || cli->options.quiet || (!cli->options.json && !isatty(STDOUT_FILENO)) ||
+	    vault_open(session_url(cli), session_key(cli), ask_nobody, cli, 0, &cli->vault, NULL) || forecast_newest(cli->vault, r->node, &f))
+		return;
+	outlook_json(cli->json, &f);
+	output_integer(cli->json, "rto_ms", rto_ms);
+	output_line(cli, "a recovery would now take %s", outlook_text(text, sizeof text, &f, rto_ms));
+	output_line(cli, "  %s", outlook_ground(ground, sizeof ground, &f.full));
+	if (outlook_warning(&f.full, rto_ms))
+		output_problem("warning: %s; restore --instant %s", outlook_warning(&f.full, rto_ms), outlook_warning(&f.instant, rto_ms) ? "too" : "would not");
+}
+
 static int run(struct cli *cli, struct im_error *err)
 {
 	struct options *o = &cli->options;
@@ -169,6 +208,7 @@ static int run(struct cli *cli, struct im_error *err)
 	progress_hide();
 	result_json(cli->json, &result);
 	say(cli, &result);
+	tell_forecast(cli, &result);
 	if (rc == 0 && !o->json)
 		hint_at_missing_config(cli);
 	cli->error_shown = rc && all_said(rc, &result);

@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/interrupt.h"
+#include "cli/alert.h"
 #include "cli/output.h"
 
 #include <errno.h>
@@ -45,6 +46,7 @@ static const char help[] =
 
 struct snapshots { /* the other process */
 	struct cli *cli;
+	struct alert_watch *watch; /* NULL: nobody is told */
 	pthread_mutex_t lock;
 	pid_t child;   /* 0: none */
 	bool cancelled;
@@ -66,6 +68,18 @@ static void on_note(void *context, const char *store, const char *text)
 		output_note(s->cli, "store %s: %s", store, text);
 	else
 		output_note(s->cli, "%s", text);
+}
+
+static void on_gap(void *context, const char *store, const char *text)
+{
+	const struct snapshots *s = context;
+	alert_watch_gap(s->watch, store, text);
+}
+
+static void on_look(void *context, const struct follow_look *stores, size_t count)
+{
+	const struct snapshots *s = context;
+	alert_watch_look(s->watch, stores, count);
 }
 
 /* --- snapshots --- */
@@ -225,7 +239,7 @@ static void answer(struct cli *cli, const struct follow_result *r)
 /* --- the command --- */
 
 /* Keeps the old configuration if the new one is wrong: a typo must not end the service. */
-static void reload(struct cli *cli)
+static bool reload(struct cli *cli)
 {
 	struct im_config *old = cli->config;
 	struct im_error why = { 0 };
@@ -233,17 +247,18 @@ static void reload(struct cli *cli)
 	if (session_config(cli, true, &why) == 0) {
 		im_config_free(old);
 		output_note(cli, "the configuration was read again");
-		return;
+		return true;
 	}
 	cli->config = old;
 	output_problem("the configuration stays as it was: %s", why.text);
+	return false;
 }
 
-static int follow(struct cli *cli, bool *ret_reload, struct im_error *err)
+static int follow(struct cli *cli, struct alert_watch *watch, bool *ret_reload, struct im_error *err)
 {
 	struct options *o = &cli->options;
-	struct snapshots snapshots = { .cli = cli, .lock = PTHREAD_MUTEX_INITIALIZER };
-	const struct follow_events events = { .warn = on_warn, .note = on_note, .snapshot = on_snapshot, .cancel = on_cancel, .context = &snapshots };
+	struct snapshots snapshots = { .cli = cli, .watch = watch, .lock = PTHREAD_MUTEX_INITIALIZER };
+	const struct follow_events events = { .warn = on_warn, .note = on_note, .gap = on_gap, .look = on_look, .snapshot = on_snapshot, .cancel = on_cancel, .context = &snapshots };
 	const struct follow_service_request request = {
 		.config = cli->config, .vault_url = o->vault, .key_path = o->key, .node = o->node, .once = o->once, .ask = session_ask,
 		.ask_context = cli, .events = &events,
@@ -264,11 +279,13 @@ static int run(struct cli *cli, struct im_error *err)
 	if (rc)
 		return rc;
 	im_interrupt_catch_hangup();
+	struct alert_watch *watch = cli->options.once ? NULL : alert_watch_start(cli);
 	while (rc == 0 && again) {
-		rc = follow(cli, &again, err);
-		if (rc == 0 && again)
-			reload(cli);
+		rc = follow(cli, watch, &again, err);
+		if (rc == 0 && again && reload(cli))
+			alert_watch_configure(watch, cli->config);
 	}
+	alert_watch_stop(watch);
 	return rc;
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "cli/outlook.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/restore_answer.h"
@@ -74,7 +75,7 @@ static void say(const struct cli *cli, const struct restore_result *r, int rc)
 	if (cli->options.dry_run) {
 		restore_say_plan(cli, r);
 		restore_say_stores(cli, r);
-		restore_say_forecast(cli, r);
+		restore_say_room(cli, r);
 		return;
 	}
 	restore_say_stores(cli, r);
@@ -121,18 +122,70 @@ static int take_paths(const struct options *o, const char ***ret, struct im_erro
 	return 0;
 }
 
+/* More exact than what a snapshot's metadata says. */
+static void sizes_of_result(const struct cli *cli, const struct restore_result *r, struct forecast_sizes *ret)
+{
+	bool checked = !cli->options.check || strcmp(cli->options.check, "none") != 0;
+	*ret = (struct forecast_sizes){ .write_bytes = r->bytes_to_write, .files = r->files, .packs = r->packs, .stores = r->store_count };
+	for (size_t i = 0; i < r->store_count; i++) {
+		const struct restore_store *s = &r->stores[i];
+		ret->database_bytes += checked && strcmp(s->type, "sqlite") == 0 ? s->bytes : 0;
+		ret->log_bytes += s->log_bytes;
+		ret->log_segments += s->log_segments;
+	}
+	ret->read_bytes = r->bytes_to_read > ret->log_bytes ? r->bytes_to_read - ret->log_bytes : 0;
+}
+
+static const char *largest_place(const struct restore_result *r)
+{
+	const struct restore_store *most = NULL;
+	for (size_t i = 0; i < r->store_count; i++)
+		if (r->stores[i].path && (!most || r->stores[i].bytes > most->bytes))
+			most = &r->stores[i];
+	return most ? most->path : NULL;
+}
+
+/* Whatever keeps it from being made, the plan stands. */
+static bool forecast_plan(const struct cli *cli, const struct restore_result *r, struct forecast_node *ret)
+{
+	struct drill_list history;
+	struct snapshot *s = NULL;
+	if (!r->bytes_to_write || drills_read(cli->vault, r->node, &history, NULL))
+		return false;
+	snapshot_choose(cli->vault->storage, cli->vault->keyring, r->node, r->snapshot, NULL, NULL, &s, NULL);
+	sizes_of_result(cli, r, &ret->sizes);
+	forecast_probe(cli->vault, s, largest_place(r), &ret->machine);
+	forecast_make(FORECAST_FULL, &ret->sizes, &ret->machine, &history, &ret->full);
+	forecast_make(FORECAST_INSTANT, &ret->sizes, &ret->machine, &history, &ret->instant);
+	snapshot_free(s);
+	drill_list_clear(&history);
+	return true;
+}
+
+static void tell_forecast(const struct cli *cli, const struct restore_result *r, enum restore_mode mode)
+{
+	struct forecast_node f;
+	const struct forecast *asked = mode == RESTORE_ORDINARY ? &f.full : &f.instant;
+	char text[240], ground[120];
+	if (!forecast_plan(cli, r, &f))
+		return;
+	output_integer(cli->json, "forecast_p50_ms", asked->ready_p50_ms);
+	output_integer(cli->json, "forecast_p95_ms", asked->ready_p95_ms);
+	outlook_json(cli->json, &f);
+	output_line(cli, "forecast: %s", outlook_text(text, sizeof text, &f, r->rto_ms));
+	output_line(cli, "  %s", outlook_ground(ground, sizeof ground, asked));
+	if (outlook_warning(asked, r->rto_ms))
+		output_problem("%s", outlook_warning(asked, r->rto_ms));
+}
+
 /* What it took, for the node's history. The clocks have stopped; not to be able to write it changes nothing. */
 static void keep_record(const struct cli *cli, const struct restore_result *r, enum restore_mode mode, int64_t began_ms, int code)
 {
 	const struct options *o = &cli->options;
 	auto_free char *me = drill_operator();
 	struct im_error why = { 0 };
-	struct forecast_sizes sizes = { .write_bytes = r->bytes_to_write, .read_bytes = r->bytes_to_read, .files = r->files, .packs = r->packs, .stores = r->store_count };
-	for (size_t i = 0; i < r->store_count; i++) {
-		sizes.database_bytes += strcmp(r->stores[i].type, "sqlite") == 0 ? r->stores[i].bytes : 0;
-		sizes.log_bytes += r->stores[i].log_bytes;
-		sizes.log_segments += r->stores[i].log_segments;
-	}
+	struct forecast_sizes sizes;
+	sizes_of_result(cli, r, &sizes);
 	const struct drill_facts facts = { .kind = "restore", .at = o->at, .operator_name = me, .began_ms = began_ms, .rpo_ms = r->rpo_ms, .mode = mode,
 		.sizes = &sizes, .code = code };
 	json_t *meta = drill_record_meta(&facts, r), *own = json_object();
@@ -173,6 +226,8 @@ static int run(struct cli *cli, struct im_error *err)
 	progress_hide();
 	restore_answer_json(cli->json, &result);
 	say(cli, &result, rc);
+	if (o->dry_run && result.snapshot)
+		tell_forecast(cli, &result, mode);
 	fflush(stdout);
 	if (result.snapshot && !o->dry_run && !o->path && !o->detach && rc != IM_EINTERRUPTED && rc != IM_EUSAGE)
 		keep_record(cli, &result, mode, began_ms, rc);

@@ -7,10 +7,10 @@
 #include <string.h>
 
 const struct command *const commands_table[] = { &cmd_init, &cmd_backup, &cmd_follow, &cmd_list, &cmd_restore, &cmd_drill, &cmd_verify, &cmd_export,
-	&cmd_key, &cmd_status, &cmd_drill_service, NULL };
+	&cmd_key, &cmd_status, &cmd_alert, &cmd_report, &cmd_metrics, &cmd_drill_service, NULL };
 
 /* Named in the documentation's outlook; people will try them. */
-static const char *const later[] = { "report", "metrics", "prune", "runbook" };
+static const char *const later[] = { "prune", "runbook" };
 
 const struct command *commands_find(const char *name)
 {
@@ -50,16 +50,16 @@ const char *commands_help(void)
 	    "  restore   rebuild the node, a store or a path, and time it\n"
 	    "  drill     rehearse a restore into scratch; check, time, record it\n"
 	    "  verify    check the vault; --read: every byte\n"
-	    "  export    a snapshot as a tar archive\n"
-	    "  key       list, add, revoke, rotate keys; change a passphrase\n"
 	    "  status    is this node protected? Exit 0: yes\n"
+	    "  report    one HTML page: is the recovery target proven?\n"
+	    "  metrics   status for Prometheus         alert    where alerts go; --test\n"
+	    "  key       list, add, revoke, rotate     export   a snapshot as a tar archive\n"
 	    "\n"
 	    "  --json         one JSON object on stdout      --quiet    problems only\n"
 	    "  --vault URL --key FILE [--node NAME]          instead of a configuration\n"
 	    "  --passphrase-file FILE    never on the command line\n"
 	    "\n"
-	    "In an emergency, on a bare machine:\n"
-	    "  imvault restore --vault /mnt/vault --key restore.key --dry-run\n"
+	    "In an emergency, on a bare machine (add --dry-run to see what it would do):\n"
 	    "  imvault restore --vault /mnt/vault --key restore.key\n"
 	    "Exit: 0 done, 1 failure, 2 usage, 3 in part, 4 no vault, 5 key, 6 damage,\n"
 	    "7 not found, 8 no space, 9 locked, 10 too late, 11 differs. man imvault: more.\n";

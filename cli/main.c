@@ -5,7 +5,9 @@
  */
 #include "base/clock.h"
 #include "base/interrupt.h"
+#include "cli/alert.h"
 #include "cli/output.h"
+#include "cli/runs.h"
 
 #include <locale.h>
 #include <stdio.h>
@@ -37,7 +39,9 @@ static int run_command(struct cli *cli, const struct command *command, int argc,
 	if (command->operands_max >= 0 && o->operand_count > command->operands_max)
 		return im_fail(err, IM_EUSAGE, "unexpected argument %s", o->operands[command->operands_max]), hint(err, command);
 	output_text(cli->json, "command", cli->command); /* first in the object */
-	return command->run(cli, err);
+	rc = command->run(cli, err);
+	runs_record(cli, rc, err);
+	return rc;
 }
 
 static int run(struct cli *cli, int argc, char **argv, struct im_error *err)
@@ -83,6 +87,7 @@ int main(int argc, char **argv)
 		rc = run(&cli, argc, argv, &err);
 	cli.options.json |= options_want_json(argc, argv);
 	int status = output_finish(&cli, rc, &err);
+	alert_after_run(&cli, rc, status, &err);
 	vault_close(cli.vault);
 	im_config_free(cli.config);
 	options_clear(&cli.options);

@@ -55,6 +55,7 @@ static const struct {
 	[OPTION_REASON] = { "reason", required_argument, 0 },
 	[OPTION_CPUS] = { "cpus", required_argument, 0 },
 	[OPTION_KEEP] = { "keep", no_argument, 0 },
+	[OPTION_TEST] = { "test", no_argument, 0 },
 	[OPTION_LANG] = { "lang", required_argument, 0 },
 	[OPTION_NEW_PASSPHRASE_FILE] = { "new-passphrase-file", required_argument, 0 },
 };
@@ -142,6 +143,7 @@ static bool *flag_field(struct options *o, enum option_id id)
 	case OPTION_RESUME: return &o->resume;
 	case OPTION_ABORT: return &o->abort;
 	case OPTION_KEEP: return &o->keep;
+	case OPTION_TEST: return &o->test;
 	default: return NULL;
 	}
 }

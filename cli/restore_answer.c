@@ -60,10 +60,6 @@ static void clocks_json(json_t *j, const struct restore_result *r)
 		output_integer(j, "rto_ms", r->rto_ms);
 		output_boolean(j, "rto_met", r->rto_met);
 	}
-	if (r->forecast_p50_ms) {
-		output_integer(j, "forecast_p50_ms", r->forecast_p50_ms);
-		output_integer(j, "forecast_p95_ms", r->forecast_p95_ms);
-	}
 	output_array(j, "phases");
 	for (size_t i = 0; i < r->phase_count; i++) {
 		json_t *row = output_row(j, "phases");
@@ -257,18 +253,13 @@ void restore_say_verdict(const struct cli *cli, const char *word, const struct r
 	output_line(cli, "%s  %s to %s (snapshot %" PRIu64 "%s)%s%s%s", word, r->node, instant, r->seq, log, ready, complete, target);
 }
 
-void restore_say_forecast(const struct cli *cli, const struct restore_result *r)
+void restore_say_room(const struct cli *cli, const struct restore_result *r)
 {
-	char p50[40], p95[40], target[60], free_text[24];
+	char free_text[24];
 	for (size_t i = 0; i < r->store_count; i++)
 		if (r->stores[i].bytes_free && r->stores[i].bytes_free < r->stores[i].bytes)
 			output_line(cli, "  %-14s only %s free at %s", r->stores[i].name,
 			    im_bytes_format(free_text, sizeof free_text, r->stores[i].bytes_free), r->stores[i].path ? r->stores[i].path : "");
-	if (!r->forecast_p50_ms)
-		return;
-	restore_format_target(target, sizeof target, r->rto_ms);
-	output_line(cli, "forecast: %s, at worst %s%s%s", im_duration_format(p50, sizeof p50, r->forecast_p50_ms),
-	    im_duration_format(p95, sizeof p95, r->forecast_p95_ms), r->rto_ms ? "; target " : "", r->rto_ms ? target : "");
 }
 
 void restore_say_damage(const struct restore_result *r)

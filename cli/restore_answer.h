@@ -17,7 +17,8 @@ void restore_say_plan(const struct cli *cli, const struct restore_result *r);
 void restore_say_stores(const struct cli *cli, const struct restore_result *r);
 void restore_say_phases(const struct cli *cli, const struct restore_result *r);
 void restore_say_instant(const struct cli *cli, const struct restore_result *r);
-void restore_say_forecast(const struct cli *cli, const struct restore_result *r);
+/* Of a dry run: where it would not fit. */
+void restore_say_room(const struct cli *cli, const struct restore_result *r);
 void restore_say_damage(const struct restore_result *r);
 /* word: what became of it, such as "RECOVERED". */
 void restore_say_verdict(const struct cli *cli, const char *word, const struct restore_result *r);

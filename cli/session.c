@@ -6,16 +6,15 @@
 #include "cli/cli.h"
 
 #include "base/clock.h"
+#include "cli/alert.h"
 #include "cli/output.h"
 #include "cli/passphrase.h"
 
 #include <unistd.h>
 
-int session_config(struct cli *cli, bool must, struct im_error *err)
+static int load_config(struct cli *cli, bool must, struct im_error *err)
 {
 	const char *path = cli->options.config;
-	if (cli->config)
-		return 0;
 	if (path)
 		return im_config_load(path, &cli->config, err) == IM_ENOTFOUND ? (err->code = IM_EUSAGE) : (int)err->code;
 	struct im_error why = { 0 };
@@ -25,6 +24,16 @@ int session_config(struct cli *cli, bool must, struct im_error *err)
 	if (rc == IM_ENOTFOUND)
 		return im_fail(err, IM_EUSAGE, "there is no configuration %s; name one with -c FILE", OPTIONS_DEFAULT_CONFIG);
 	return im_fail(err, rc, "%s", why.text);
+}
+
+int session_config(struct cli *cli, bool must, struct im_error *err)
+{
+	if (cli->config)
+		return 0;
+	int rc = load_config(cli, must, err);
+	if (rc == 0)
+		alert_ping_begin(cli);
+	return rc;
 }
 
 const char *session_url(const struct cli *cli)

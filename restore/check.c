@@ -115,6 +115,18 @@ int restore_check(struct restore_job *job, struct im_error *err)
 	return rc;
 }
 
+static int examine_all(struct restore_job *job, bool touched, struct im_error *err)
+{
+	const struct restore_request *q = job->request;
+	struct im_error why = { 0 };
+	int rc = q->examine_all ? q->examine_all(q->examine_context, job->result, touched, &why) : 0;
+	if (rc != IM_EDIFFERENT && rc != IM_ECORRUPT)
+		return rc ? im_fail(err, rc, "%s", why.text) : 0;
+	job->bad = true;
+	restore_worst(job, rc);
+	return 0;
+}
+
 int restore_examine(struct restore_job *job, bool touched, struct im_error *err)
 {
 	const struct look look = { .touched = touched };
@@ -122,6 +134,8 @@ int restore_examine(struct restore_job *job, bool touched, struct im_error *err)
 		return 0;
 	int64_t start = im_monotonic_us();
 	int rc = look_at_all(job, "examine", &look, err);
+	if (rc == 0)
+		rc = examine_all(job, touched, err);
 	job->start_us += im_monotonic_us() - start; /* off the clock */
 	return rc;
 }

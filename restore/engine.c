@@ -63,7 +63,6 @@ void engine_free(struct engine *e)
 	free(e->made);
 	idlist_free(&e->ids);
 	free(e->pack_seen);
-	free(e->sample);
 	free(e);
 }
 

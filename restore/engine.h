@@ -86,9 +86,5 @@ uint64_t engine_damage_count(const struct engine *e, size_t store);
 void engine_store_stats(
     const struct engine *e, size_t store, uint64_t *ret_files, uint64_t *ret_bytes);
 void engine_get_stats(const struct engine *e, struct engine_stats *ret);
-/* A few MB of what is planned, read and decoded but not written: bytes per second of plain and
- * stored, for the forecast. */
-int engine_sample(
-    struct engine *e, double *ret_plain_rate, double *ret_read_rate, struct im_error *err);
 
 #endif

@@ -64,8 +64,6 @@ struct engine {
 	uint8_t *pack_seen; /* by the engine's pack numbers */
 	uint32_t pack_total;
 	_Atomic uint64_t done_bytes;
-	struct fetch_item *sample;
-	size_t sample_count;
 	struct engine_stats stats;
 };
 

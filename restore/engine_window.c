@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum { PROGRESS_BYTES = 4 << 20, SAMPLE_BYTES = 8 << 20, STRETCH_BYTES = 32 << 20 };
+enum { PROGRESS_BYTES = 4 << 20, STRETCH_BYTES = 32 << 20 };
 
 const struct pack_info *engine_pack(void *context, uint32_t number)
 {
@@ -129,22 +129,6 @@ static int compare_refs(const void *a, const void *b)
 	return x->ref.offset < y->ref.offset ? -1 : x->ref.offset > y->ref.offset;
 }
 
-/* Keeps a stretch from the middle of the plan: what lies at its start is often special. */
-static int keep_sample(struct engine *e, size_t count, struct im_error *err)
-{
-	size_t first = count / 3, n = 0;
-	uint64_t bytes = 0;
-	while (first + n < count && bytes < SAMPLE_BYTES)
-		bytes += e->items[first + n++].ref.stored;
-	e->sample = calloc(n ? n : 1, sizeof *e->sample);
-	if (!e->sample)
-		return im_fail(err, IM_ENOMEM, "out of memory");
-	if (n)
-		memcpy(e->sample, e->items + first, n * sizeof *e->sample);
-	e->sample_count = n;
-	return 0;
-}
-
 static void count_reads(struct engine *e)
 {
 	if (e->piece_count)
@@ -152,12 +136,6 @@ static void count_reads(struct engine *e)
 	for (size_t i = 0; i < e->piece_count; i++)
 		if (i == 0 || compare_refs(&e->items[i - 1], &e->items[i]))
 			e->stats.read_bytes_planned += e->items[i].ref.stored;
-}
-
-static int count_window(struct engine *e, struct im_error *err)
-{
-	count_reads(e);
-	return e->sample ? 0 : keep_sample(e, e->piece_count, err);
 }
 
 static void add_stats(struct fetch_stats *sum, const struct fetch_stats *s)
@@ -226,39 +204,13 @@ int engine_window(struct engine *e, struct im_error *err)
 	tell_first_window(e);
 	int64_t start = im_monotonic_us();
 	int rc = im_interrupt_check(err);
-	if (rc == 0 && (e->piece_count || e->made_count))
-		rc = e->options.dry_run ? count_window(e, err) : fetch_window(e, err);
+	if (rc == 0 && e->options.dry_run)
+		count_reads(e);
+	else if (rc == 0 && (e->piece_count || e->made_count))
+		rc = fetch_window(e, err);
 	else if (rc == 0 && e->writer) /* what stores wrote while they planned */
 		rc = writer_drain(e->writer, err);
 	e->piece_count = e->ids.count = e->made_count = 0;
 	e->stats.fetch_us += (uint64_t)(im_monotonic_us() - start);
-	return rc;
-}
-
-static int drop_sample(void *context, unsigned worker, const struct fetch_item *items, size_t count,
-    const uint8_t *plain, size_t len, struct im_error *err)
-{
-	(void)context, (void)worker, (void)items, (void)count, (void)plain, (void)len, (void)err;
-	return 0;
-}
-
-static int drop_sample_damage(void *context, const struct fetch_item *items, size_t count,
-    const struct im_error *why, struct im_error *err)
-{
-	(void)context, (void)items, (void)count, (void)why, (void)err;
-	return 0;
-}
-
-int engine_sample(
-    struct engine *e, double *ret_plain_rate, double *ret_read_rate, struct im_error *err)
-{
-	struct fetch_plan plan = { .items = e->sample, .count = e->sample_count, .pack_of = engine_pack,
-		.sink = drop_sample, .damage = drop_sample_damage, .context = e };
-	struct fetch_stats stats = { 0 };
-	int64_t start = im_monotonic_us();
-	int rc = e->sample_count ? fetch_run(e->options.fetcher, &plan, &stats, err) : 0;
-	double us = (double)(im_monotonic_us() - start + 1);
-	*ret_plain_rate = (double)stats.plain_bytes * 1e6 / us;
-	*ret_read_rate = (double)stats.read_bytes * 1e6 / us;
 	return rc;
 }

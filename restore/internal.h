@@ -87,7 +87,6 @@ int restore_add_rows(struct restore_job *job, struct im_error *err);
 int restore_tell_way(struct restore_job *job, size_t pick, struct im_error *err);
 void restore_row(struct restore_job *job, size_t pick, const char *status, const char *text);
 void restore_report_damage(struct restore_job *job, size_t pick);
-void restore_forecast(struct restore_job *job);
 
 struct start_options {
 	const char *command, *target;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a restore tells: phases, rows, warnings, damage, and the forecast of a dry run.
+ * What a restore tells: phases, rows, warnings, damage.
  */
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -160,32 +160,4 @@ void restore_report_damage(struct restore_job *job, size_t pick)
 {
 	struct damage_context c = { job, job->picks[pick].name };
 	engine_each_damage(job->engine, job->picks[pick].engine_store, take_damage, &c);
-}
-
-/* Rough figures for the steps a sample cannot show; measured on a small two-core machine. */
-enum { FILE_US = 60, SYNC_MS = 300, CHECK_BYTES_PER_MS = 700000, LOG_BYTES_PER_MS = 250000 };
-
-void restore_forecast(struct restore_job *job)
-{
-	struct restore_result *r = job->result;
-	struct engine_stats stats;
-	double plain_rate, read_rate;
-	struct im_error why = { 0 };
-	engine_get_stats(job->engine, &stats);
-	if (engine_sample(job->engine, &plain_rate, &read_rate, &why) || plain_rate < 1 ||
-	    !stats.planned_bytes)
-		return;
-	/* writing runs beside decoding but takes its share of the processors */
-	double ms = (double)stats.planned_bytes * 1000 / plain_rate * 1.4 +
-	    (double)stats.files * FILE_US / 1000 + SYNC_MS;
-	for (size_t i = 0; i < r->store_count; i++)
-		ms += (double)r->stores[i].log_bytes / LOG_BYTES_PER_MS;
-	const char *level = job->request->check_level;
-	if (!level || strcmp(level, "none") != 0)
-		for (size_t i = 0; i < r->store_count; i++)
-			if (strcmp(r->stores[i].type, "sqlite") == 0)
-				ms += (double)r->stores[i].bytes / CHECK_BYTES_PER_MS;
-	ms += (double)(im_monotonic_us() - job->start_us) / 1000;
-	r->forecast_p50_ms = (int64_t)ms + 1;
-	r->forecast_p95_ms = (int64_t)(2 * ms) + 1000;
 }

@@ -369,7 +369,6 @@ static int plan_only(struct restore_job *job, struct im_error *err)
 			job->picks[i].planned = false;
 		}
 	}
-	restore_forecast(job);
 	rc = target_each_obstacle(job->target, take_obstacle, job, err);
 	if (rc)
 		return rc;

@@ -56,7 +56,7 @@ struct restore_request {
 	const char *ready_command; /* NULL: exec_command returns when the service is ready; else it may stay in the foreground, and this
 				      one's success tells */
 	const char *stop_command; /* RESTORE_VIEW: stops the service, run by /bin/sh -c; NULL: somebody else stops it */
-	bool dry_run; /* plan and forecast only; writes nothing, and what is in the way is told, not
+	bool dry_run; /* plan only; writes nothing, and what is in the way is told, not
 			 refused */
 	const char *check_level;  /* NULL: "quick"; "full", "none" */
 	int64_t rto_ms;           /* 0: the snapshot's own target */
@@ -66,6 +66,8 @@ struct restore_request {
 	 * written already): more checks than a recovery has time for. *ret_text: what they proved, malloc'ed. IM_EDIFFERENT and IM_ECORRUPT are
 	 * noted as of the check and the restore goes on. NULL: none. manifest: as for the store's check. */
 	int (*examine)(void *context, const struct restore_store *row, json_t *manifest, bool touched, char **ret_text, struct im_error *err);
+	/* After that, once, about all of them; NULL: nothing more. The same codes. */
+	int (*examine_all)(void *context, const struct restore_result *so_far, bool touched, struct im_error *err);
 	void *examine_context;
 	const struct restore_events *events;
 };
@@ -120,7 +122,6 @@ struct restore_result {
 	int64_t rto_ms;             /* 0: no target known */
 	bool rto_met;
 	uint64_t bytes_to_read, bytes_to_write, bytes_read, bytes_written, files, packs;
-	int64_t forecast_p50_ms, forecast_p95_ms; /* dry run: estimates; 0: none */
 	const char *mode;           /* "ordinary", "blocks", "files" */
 	struct restore_instant instant;
 	int exec_status;            /* wait status of exec_command's shell, -1: not run */

@@ -207,6 +207,35 @@ static int prepare(struct drill *d, struct im_error *err)
 	return check_space(d, err);
 }
 
+/* Of the last drill that looked into message stores. */
+static const struct drill_record *last_survey(const struct drill *d)
+{
+	for (size_t i = d->history.count; i-- > 0;)
+		if (d->history.items[i].is_drill && json_object_size(json_object_get(d->history.items[i].private_part, "surveys")))
+			return &d->history.items[i];
+	return NULL;
+}
+
+/* touched: a service has been running on the stores; what it wrote is dated since the drill began, and does not count. */
+static int survey(void *context, const struct restore_result *r, bool touched, struct im_error *err)
+{
+	struct drill *d = context;
+	const struct drill_record *before = last_survey(d);
+	auto_free struct survey_store *stores = calloc(r->store_count + 1, sizeof *stores);
+	char when[IM_INSTANT_BYTES];
+	size_t n = 0;
+	if (!stores)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	for (size_t i = 0; i < r->store_count; i++)
+		if (strcmp(r->stores[i].status, "ok") == 0)
+			stores[n++] = (struct survey_store){ .name = r->stores[i].name, .type = r->stores[i].type, .path = r->stores[i].path,
+				.instant_ms = r->stores[i].instant_reached_ms, .until_ms = touched ? d->began_ms : 0 };
+	size_t differences = d->result->difference_count;
+	int rc = survey_run(stores, n, before ? json_object_get(before->private_part, "surveys") : NULL,
+	    before ? im_instant_format(when, before->time_ms) : NULL, take_finding, d, &d->surveys, err);
+	return rc || d->result->difference_count == differences ? rc : im_fail(err, IM_EDIFFERENT, "message stores lack what should be there");
+}
+
 /* --- the recovery --- */
 
 static int recover(struct drill *d, struct im_error *err)
@@ -222,37 +251,8 @@ static int recover(struct drill *d, struct im_error *err)
 	int64_t now_us = im_monotonic_us(), open_us = q->opened_us - q->start_us;
 	const struct restore_request restore = { .vault = q->vault, .node = q->node, .at = d->at, .stores = q->stores, .to = root, .mode = q->mode,
 		.exec_command = command, .ready_command = q->ready_command, .rto_ms = q->rto_ms, .start_us = now_us - open_us, .opened_us = now_us,
-		.examine = examine, .examine_context = d, .events = q->events };
+		.examine = examine, .examine_all = survey, .examine_context = d, .events = q->events };
 	return restore_run(&restore, &d->result->restore, err);
-}
-
-/* Of the last drill that looked into the same stores. */
-static const struct drill_record *last_survey(const struct drill *d)
-{
-	for (size_t i = d->history.count; i-- > 0;)
-		if (d->history.items[i].is_drill && json_object_size(json_object_get(d->history.items[i].private_part, "surveys")))
-			return &d->history.items[i];
-	return NULL;
-}
-
-static int survey(struct drill *d, struct im_error *err)
-{
-	const struct restore_result *r = &d->result->restore;
-	const struct drill_record *before = last_survey(d);
-	auto_free struct survey_store *stores = calloc(r->store_count + 1, sizeof *stores);
-	char when[IM_INSTANT_BYTES];
-	size_t n = 0;
-	if (!stores)
-		return im_fail(err, IM_ENOMEM, "out of memory");
-	for (size_t i = 0; i < r->store_count; i++)
-		if (strcmp(r->stores[i].status, "ok") == 0)
-			stores[n++] = (struct survey_store){ .name = r->stores[i].name, .type = r->stores[i].type, .path = r->stores[i].path,
-				.instant_ms = r->stores[i].instant_reached_ms, .until_ms = d->began_ms };
-	size_t differences = d->result->difference_count;
-	int rc = survey_run(stores, n, before ? json_object_get(before->private_part, "surveys") : NULL,
-	    before ? im_instant_format(when, before->time_ms) : NULL, take_finding, d, &d->surveys, err);
-	return rc || d->result->difference_count == differences ? rc :
-	    im_fail(err, IM_EDIFFERENT, "everything is restored, but message stores lack what should be there; see above");
 }
 
 /* --- the verdict --- */
@@ -325,13 +325,6 @@ static int run(struct drill *d, struct im_error *err)
 	if (rc)
 		return rc;
 	rc = recover(d, &why);
-	if (rc == 0 || rc == IM_EMISSED) {
-		struct im_error found = { 0 };
-		int looked = survey(d, &found);
-		if (looked)
-			why = found;
-		rc = looked ? looked : rc;
-	}
 	rc = judge(d, rc, &why);
 	d->result->verdict = drill_verdict(rc);
 	int written = rc == IM_EINTERRUPTED || !d->result->restore.snapshot ? 0 : record(d, rc, &why, &unwritten);

@@ -2,7 +2,8 @@
 /*
  * How long would a recovery take now? Sizes come from the vault, rates from past drills and restores
  * (vault/drills.h) and from a short probe of this machine; the answer takes well under a second. The
- * model is in forecast.c and explained in docs/FORECAST.md.
+ * model is in forecast.c and explained in docs/FORECAST.md. "Now" is meant: what of the vault lies in
+ * this machine's memory is counted as that.
  */
 #ifndef IM_VERIFY_FORECAST_H
 #define IM_VERIFY_FORECAST_H
@@ -20,8 +21,8 @@ struct forecast_sizes { /* what a recovery has to move; 0: not known or none */
 
 struct forecast_machine { /* what the probe found; rates in bytes per second, 0: not measured */
 	unsigned cpus;           /* that this process may use */
-	double read_rate;        /* from the vault */
-	double decode_rate;      /* decryption and decompression, plain bytes, one thread */
+	double read_rate;        /* from the vault, as the snapshot's packs lie now: in memory or not */
+	double decode_rate;      /* decryption and decompression, plain bytes, of each of as many threads as cpus */
 	double write_rate;       /* to the target's file system */
 };
 
@@ -40,13 +41,17 @@ struct forecast_node { /* both scenarios of a node, as status, backup, metrics a
 	struct forecast_machine machine;
 };
 
-/* From the meta part alone, so with any key. logs are not counted here. */
+/* From the meta part alone, so with any key. logs are not counted here. read_bytes is an upper bound: which part of a
+ * pack is needed, only restore keys can read. */
 void forecast_sizes_of_snapshot(const struct snapshot *s, struct forecast_sizes *ret);
-/* Adds what the logs behind the snapshot hold, from the names of their segments. */
+/* Adds what a restore to now would read of the logs behind the snapshot, from the names of their segments. */
 int forecast_sizes_add_logs(const struct vault *v, const struct snapshot *s, struct forecast_sizes *ret, struct im_error *err);
 /* At most 300 ms. target: the folder that would be restored to, or the nearest that exists above it; NULL: no write rate.
  * s: a snapshot whose packs may be read a little, or NULL: no read rate. */
 void forecast_probe(const struct vault *v, const struct snapshot *s, const char *target, struct forecast_machine *ret);
+/* Where a recovery of s would write most: the path of its largest store, for forecast_probe. Borrowed; NULL: none. */
+const char *forecast_target_of(const struct snapshot *s);
+/* history: the node's, any order of scenarios; may be empty. Its content is not believed further than its form. */
 void forecast_make(enum forecast_scenario scenario, const struct forecast_sizes *sizes, const struct forecast_machine *machine,
     const struct drill_list *history, struct forecast *ret);
 /* All of the above for the node's newest snapshot s. target as in forecast_probe. */
@@ -55,5 +60,8 @@ int forecast_of_node(const struct vault *v, const struct snapshot *s, const stru
 /* For records (FORMAT §10: `sizes`, `machine`); owned by the caller, NULL without memory. */
 json_t *forecast_sizes_json(const struct forecast_sizes *sizes);
 json_t *forecast_machine_json(const struct forecast_machine *machine);
+/* The same back, from a record; whatever is there: what is no sensible figure is 0. */
+void forecast_sizes_read(const json_t *j, struct forecast_sizes *ret);
+void forecast_machine_read(const json_t *j, struct forecast_machine *ret);
 
 #endif

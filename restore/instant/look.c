@@ -42,12 +42,14 @@ static void look_at(const struct found *f, void (*fn)(void *context, const struc
 	l.node = node ? node : "?";
 	l.since_ms = json_integer_value(json_object_get(f->details, "begin_ms"));
 	l.state = f->phase == RECORD_SWITCHED ? INSTANT_ALIAS : found_is_at_work(f) ? INSTANT_AT_WORK : INSTANT_CUT_OFF;
-	if (l.state != INSTANT_ALIAS && found_table(f, false, &t, &ignored) == 0) {
+	bool open = l.state != INSTANT_ALIAS && found_table(f, false, &t, &ignored) == 0;
+	if (open) {
 		l.held = l.state == INSTANT_CUT_OFF;
 		look_at_table(&t, &l);
-		table_close(&t);
 	}
-	fn(context, &l);
+	fn(context, &l); /* the trouble's text is in the table */
+	if (open)
+		table_close(&t);
 }
 
 int instant_look(const char *const *paths, void (*fn)(void *context, const struct instant_look *l), void *context, struct im_error *err)

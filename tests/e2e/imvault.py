@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from prosody import HOST, Server, skip
@@ -193,6 +194,9 @@ def main(*tests):
             verdict = "ok"
         except Failure as why:
             print("FAILED:", why)
+            verdict, failed = "FAILED", failed + 1
+        except Exception:
+            traceback.print_exc(file=sys.stdout)
             verdict, failed = "FAILED", failed + 1
         print(f"== {test.__name__}: {verdict}, {time.monotonic() - begin:.1f} s", flush=True)
     sys.exit(1 if failed else 0)

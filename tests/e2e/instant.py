@@ -9,6 +9,7 @@ a server uses it; let_go() ends it as an operator would.
 import asyncio
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import shutil
@@ -27,15 +28,30 @@ from slixmpp.xmlstream.handler import XMLCallback
 from slixmpp.xmlstream.matcher import MatchXPath
 
 FAN_CLASS_CONTENT = 4
+CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 16384, 1 << 18
 RATE = 40    # messages a second
 RECENT = 40  # messages a client asks for first
+
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def own_mounts():
+    """This process leaves the others' mount namespace; False: it may not."""
+    return libc.unshare(CLONE_NEWNS) == 0 and libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) == 0
+
+
+@functools.cache
+def be_apart():
+    """No other mount namespace, such as a drill's, has a copy of our mounts and keeps them busy."""
+    if not own_mounts():
+        skip("a mount namespace of one's own: " + os.strerror(ctypes.get_errno()))
 
 
 def require():
     """Skips on a machine where no instant restore can be tried."""
     if os.getuid():
         skip("an instant restore needs root")
-    libc = ctypes.CDLL(None, use_errno=True)
     group = libc.fanotify_init(FAN_CLASS_CONTENT, os.O_RDONLY)
     if group < 0:
         skip("fanotify permission events: " + os.strerror(ctypes.get_errno()))
@@ -43,6 +59,7 @@ def require():
     if not os.path.exists("/dev/fuse"):
         skip("there is no /dev/fuse for a slow vault")
     binary("IMVAULT_SLOW_FOLDER")
+    be_apart()
 
 
 def require_programs(*paths):

@@ -4,7 +4,6 @@ a disk whose power can be cut, the restore under way with its processes, and tho
 it fills. Whatever they start or mount is ended, by its id, when a scene ends.
 """
 import contextlib
-import ctypes
 import fcntl
 import os
 import random
@@ -27,8 +26,6 @@ from prosody import process_state, skip
 PAGE, BLOCK, MB = 4096, 64 << 10, 1 << 20
 ROLES = ("imvault", "imvault-keeper", "imvault-keeper2", "imvault-worker")
 SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2  # EXT4_IOC_SHUTDOWN = XFS_IOC_GOINGDOWN = BTRFS_IOC_SHUTDOWN
-CLONE_NEWNS = 0x20000
-libc = ctypes.CDLL(None, use_errno=True)
 
 
 def wait_for(what, wanted, seconds=60):
@@ -376,7 +373,9 @@ class Scene:
 
     def status(self, folder):
         """What `imvault status` says of one folder's restore; None: nothing."""
-        rows = self.run("status", "-c", self.node.config).json.get("restores", [])
+        answer = self.run("status", "-c", self.node.config)
+        check(answer.json is not None, f"status: {answer.code} {answer.everything()}")
+        rows = answer.json.get("restores", [])
         return next((row for row in rows if row["target"] == str(folder)), None)
 
     def child(self, function, *args):
@@ -422,10 +421,11 @@ class Scene:
     def tidy(self, *folders):
         """After the last user: second names go, and nothing else is left."""
         for folder in folders:
-            if instant.stage_of(folder).exists():
+            stage = instant.stage_of(folder)
+            if stage.exists():
                 answer = self.abort(folder)
-                check(answer.code == 0 or is_empty_leftover(instant.stage_of(folder)), f"--abort of a complete restore: {answer.code} {answer.everything()}")
-            check(not instant.stage_of(folder).exists() or is_empty_leftover(instant.stage_of(folder)), f"{instant.stage_of(folder)} is still there")
+                check(answer.code == 0 or is_empty_leftover(stage), f"--abort of a complete restore: {answer.code} {answer.everything()}")
+            check(not stage.exists() or is_empty_leftover(stage), f"{stage} is still there: {sorted(map(str, stage.rglob('*')))[:8]}")
             check(not mounted_on(folder), f"{folder} is a mount point")
             check(not is_immutable(folder), f"{folder} is immutable")
             left = instant.marked_files(folder)

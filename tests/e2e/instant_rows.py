@@ -21,6 +21,7 @@ CALM_S = 600  # a lock may be held by somebody who waits for the vault
 
 
 def body(n):
+    """What old row n holds; does not compress."""
     return hashlib.shake_128(b"%d" % n).digest(BODY_BYTES)
 
 

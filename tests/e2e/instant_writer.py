@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server that uses SQLite: each transaction adds a row, changes an old one and reads some. It has
-one connection for life and makes a new one for each tenth transaction. Runs until SIGTERM.
+"""A server that uses a database of instant_rows: each transaction adds a row, changes an old one
+and reads some. It has one connection for life and makes a new one for each tenth transaction. Runs
+until SIGTERM.
 
 usage: instant_writer.py DATABASE ACKS OLD_ROWS SEED. After each commit one line goes to ACKS: the
 new row's number and that of the old row it changed. Whatever is wrong ends it with a traceback on
 stderr; the last word there is "done" if nothing is.
 """
-import hashlib
 import os
 import random
 import signal
 import sqlite3
 import sys
 
-BODY_BYTES = 1500
+from instant_rows import body
+
 READS = 3
-
-
-def body(n):
-    """What old row n holds; does not compress."""
-    return hashlib.shake_128(b"%d" % n).digest(BODY_BYTES)
 
 
 def connect(path):

@@ -85,6 +85,11 @@ def kill_in_the_switch(s, folders, call):
     return int(note.read_text())
 
 
+def check_nobody_begins_anew(folder):
+    """A service finds its files, or a folder that takes nothing."""
+    check(any(folder.iterdir()) or is_immutable(folder), f"{folder} is empty and could be filled after a restart")
+
+
 async def die_in_the_switch(call, power_too):
     with scene() as s:
         s.put_on_disk("ext4", 100)
@@ -95,6 +100,8 @@ async def die_in_the_switch(call, power_too):
         if power_too:
             kill(service)
             s.cut_power()
+            for folder in folders:
+                check_nobody_begins_anew(folder)
         if any(record_of(folder) for folder in folders):
             restore = s.start("--resume", folders[0])
             wait_for("the end of --resume", restore.over)
@@ -110,6 +117,10 @@ async def die_in_the_switch(call, power_too):
 
 async def switch__killed_before_any_system_call_of_it_and_resumed():
     await before_each_call(lambda call: die_in_the_switch(call, False))
+
+
+async def switch__power_cut_between_unlocking_the_empty_folder_and_its_exchange():
+    await die_in_the_switch(("renameat2", 1), True)
 
 
 async def switch__power_cut_before_any_system_call_of_it_and_resumed():

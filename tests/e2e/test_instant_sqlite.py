@@ -5,13 +5,13 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import sys
 from pathlib import Path
 
 import instant
-from imvault import OK, Node, check, main
-from instant_writer import __file__ as WRITER, body
+import instant_rows
+from imvault import OK, Failure, Node, check, main
+from instant_writer import __file__ as WRITER
 from prosody import process_state
 
 ROWS = 50_000      # some 100 MB
@@ -63,30 +63,12 @@ class Writer:
             os.kill(self.pid(), signal.SIGKILL)
 
 
-def make_database(path, journal_mode, rows=ROWS):
-    path.parent.mkdir()
-    db = sqlite3.connect(path)
-    db.execute(f"PRAGMA journal_mode={journal_mode}")
-    db.execute("CREATE TABLE old (n INTEGER PRIMARY KEY, changed_by INTEGER, body BLOB)")
-    db.execute("CREATE TABLE new (n INTEGER PRIMARY KEY, changed INTEGER, body BLOB)")
-    db.executemany("INSERT INTO old VALUES (?, 0, ?)", ((n, body(n)) for n in range(rows)))
-    db.commit()
-    db.close()
-
-
 def check_rows(database, acks, rows):
-    db = sqlite3.connect(database)
-    check(db.execute("PRAGMA integrity_check").fetchone()[0] == "ok", f"{database} is damaged")
-    new = db.execute("SELECT n, changed FROM new ORDER BY n").fetchall()
-    check(new == acks, f"{len(acks)} acknowledged, {len(new)} there")
-    changed = {n: row for row, n in acks}
-    count = 0
-    for n, by, content in db.execute("SELECT n, changed_by, body FROM old"):
-        check(content == body(n), f"old row {n} is not what it was in the snapshot")
-        check(by == changed.get(n, 0), f"old row {n}: changed by {by}, not {changed.get(n, 0)}")
-        count += 1
-    check(count == rows, f"{count} old rows, not {rows}")
-    db.close()
+    try:
+        unknown = instant_rows.compare(database, rows, acks)
+    except AssertionError as why:
+        raise Failure(why) from why
+    check(unknown == 0, f"{len(acks)} acknowledged, {len(acks) + unknown} there")
 
 
 async def go_through(node, vault, database, *args, rows=ROWS, seed=0):
@@ -116,7 +98,7 @@ async def work(journal_mode, *args, rounds=ROUNDS):
     instant.require()
     with instant.scratch() as folder:
         node, database = Node(folder), Path(folder) / "data" / "rows.sqlite"
-        make_database(database, journal_mode)
+        instant_rows.make(database, journal_mode, ROWS)
         locking = {"locking": "shared"} if journal_mode == "delete" else {}
         node.setup(rows={"type": "sqlite", "path": database, **locking})
         (await node.backup()).expect(OK)
@@ -145,7 +127,7 @@ async def instant__whole_files_are_enough_where_blocks_cannot_be_watched():
     instant.require()
     with instant.scratch() as folder:
         node, database = Node(folder), Path(folder) / "data" / "rows.sqlite"
-        make_database(database, "wal", ROWS // 5)
+        instant_rows.make(database, "wal", ROWS // 5)
         beside = random.Random(1).randbytes(BESIDE_BYTES)
         (database.parent / "beside").write_bytes(beside)
         node.setup(data={"type": "files", "path": database.parent})

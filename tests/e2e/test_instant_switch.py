@@ -13,8 +13,7 @@ from pathlib import Path
 
 import instant
 from imvault import Failure, check, main
-from instant_faults import (BLOCK, CLONE_NEWNS, MB, PAGE, Restore, ended, is_immutable, kill, libc, mounted_on, noise, run, scene,
-                            wait_for)
+from instant_faults import (BLOCK, MB, PAGE, Restore, ended, is_immutable, kill, mounted_on, noise, run, scene, wait_for)
 
 FILES = int(os.environ.get("FILES", 1500))
 
@@ -56,7 +55,7 @@ def ask_as_nobody(folder, stop):
 
 
 def ask_in_another_mount_namespace(folder, stop):
-    check(libc.unshare(CLONE_NEWNS) == 0 and libc.mount(None, b"/", None, 16384 | 1 << 18, None) == 0, "no mount namespace")
+    check(instant.own_mounts(), "no mount namespace")
     ask_for_the_working_folder(folder, stop)
 
 

@@ -19,7 +19,7 @@ silent() { is "" "$(cat out err)" "silence"; }
 node() { run "$1" -c node.conf "${@:2}"; }
 
 # Help fits a screen of 24 lines of 80 and teaches with an example.
-for command in '' init backup list restore verify export key status; do
+for command in '' init backup follow list restore drill verify export key status report metrics alert; do
 	# shellcheck disable=SC2086 # no word for the main help
 	run 0 $command --help
 	is yes "$([ "$(wc -l <out)" -le 24 ] && echo yes)" "24 lines at most: $command --help"
@@ -34,7 +34,7 @@ run 2
 run 2 frobnicate
 run 2 restroe
 says "did you mean restore?"
-for later in drill report metrics prune runbook; do
+for later in prune runbook; do
 	run 2 "$later"
 	says "no command $later"
 done
@@ -91,6 +91,7 @@ silent
 printf 'four\n' >node/data/d
 node 0 --json backup
 is "backup im-01 2 0 True" "$(json "j['command'], j['node'], j['seq'], j['exit_code'], j['bytes_stored'] > 0" | tr -d "(),'")" "JSON of backup"
+is "True True True True" "$(json "j['forecast_full_p95_ms'] > j['forecast_full_p50_ms'] > 0, j['forecast_instant_p95_ms'] > j['forecast_instant_p50_ms'] > 0, j['forecast_learned_from'] == 0, j['rto_ms'] > 0" | tr -d "(),'")" "the forecast of a backup"
 is "data more" "$(json "' '.join(s['name'] for s in j['stores'])")" "stores in their order"
 node 0 backup --full --quiet
 silent
@@ -144,6 +145,11 @@ run 0 restore "${key[@]}" --dry-run --overwrite
 says "$work/node/data is in the way: it will be moved aside"
 run 0 restore "${key[@]}" --dry-run --json
 is "True True True True" "$(json "str(j['bytes_to_read'] > 0), str(j['bytes_to_write'] > 0), str(j['forecast_p95_ms'] >= j['forecast_p50_ms'] > 0), str(all(s['in_the_way'] for s in j['stores']))" | tr -d "(),'")" "JSON of a dry run"
+is "True True" "$(json "j['forecast_p50_ms'] == j['forecast_full_p50_ms'], j['forecast_instant_p50_ms'] > 0" | tr -d "(),'")" "a dry run forecasts both ways"
+run 0 restore "${key[@]}" --dry-run --instant --json
+is "True" "$(json "j['forecast_p50_ms'] == j['forecast_instant_p50_ms']")" "a dry run of an instant restore"
+run 0 restore "${key[@]}" --dry-run --rto 1ms
+says "expected to miss the target"
 is "" "$(find node -name '*imvault*' -o -name '*before-restore*')" "a dry run leaves nothing"
 run 0 restore "${key[@]}" --to "$work/back"
 is "plan:" "$(head -1 out | cut -d' ' -f1)" "the plan comes first"

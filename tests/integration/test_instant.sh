@@ -13,6 +13,8 @@ imvault=$(realpath -e "${IMVAULT:-build/cli/imvault}")
 make_store=$(realpath -e "${IMVAULT_MAKE_STORE:-build/tests/tools/imvault-make-store}")
 slow_folder=${IMVAULT_SLOW_FOLDER:-build/tests/tools/imvault-slow-folder}
 [ "$(id -u)" = 0 ] || { echo "skipped: an instant restore needs root"; exit 77; }
+# no other mount namespace, such as a drill's, shall have a copy of our mounts and keep them busy
+[ -n "${apart-}" ] || apart=yes exec unshare --mount --propagation private bash "$0" "$@"
 work=$(mktemp -d "${TMPDIR:-/tmp}/imvault-test-instant.XXXXXX")
 export work HOME=$work/home
 unset XDG_STATE_HOME NOTIFY_SOCKET

@@ -263,6 +263,55 @@ static void name_valid__grammar(void **state)
 	assert_false(im_name_valid("ä"));
 }
 
+static void alerts__are_refused_if_they_could_never_be_sent(void **state)
+{
+	(void)state;
+	static const char *const rows[][2] = {
+		{ "[alert]\n", "nowhere to send to" },
+		{ "[alert]\nrepeat = 1h\n", "nowhere to send to" },
+		{ "[alert]\nwebhook = ftp://example.org/\n", "webhook must begin with" },
+		{ "[alert]\nwebhook = https:///path\n", "webhook must begin with" },
+		{ "[alert]\nwebhook = https://\n", "webhook must begin with" },
+		{ "[alert]\nwebhook = https://example.org/a b\n", "written as %XX" },
+		{ "[alert]\nmail = a@b\n", "also needs smtp" },
+		{ "[alert]\nmail = a@b\nsmtp = smtp://h\n", "also needs from" },
+		{ "[alert]\ncommand = true\nsmtp = smtp://h\n", "are for mail" },
+		{ "[alert]\nsmtp = smtp://user:secret@h\n", "credentials" },
+		{ "[alert]\nsmtp = h:25\n", "smtp must begin with" },
+		{ "[alert]\nmail = a@b c@d\n", "separated by commas" },
+		{ "[alert]\nmail = a@b,\n", "addresses" },
+		{ "[alert]\nmail = <a@b>\n", "addresses" },
+		{ "[alert]\nmail = a@b@c\n", "addresses" },
+		{ "[alert]\nfrom = a@b, c@d\n", "not an address" },
+		{ "[alert]\nfrom = a\"b@c\n", "not an address" },
+		{ "[alert]\nping_backup = backup\n", "ping_backup must begin with" },
+		{ "[alert]\npager = x\n", "unknown key pager" },
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		refused(rows[i][0], NULL, rows[i][1]);
+}
+
+static void alerts__secrets_are_not_quoted(void **state)
+{
+	(void)state;
+	struct im_config *c = NULL;
+	struct im_error err = { 0 };
+	assert_int_equal(im_config_parse("[alert]\nwebhook = htps://example.org/s3cr3t\n", "test.conf", &c, &err), IM_EUSAGE);
+	assert_null(strstr(err.text, "s3cr3t"));
+}
+
+static void alerts__of_every_kind_are_read(void **state)
+{
+	(void)state;
+	struct im_config *c = parsed("[alert]\ncommand = page --now\nwebhook = https://example.org:8443/x?y=z\nmail = a@b.example,c@d.example , e@f.example\n"
+	    "smtp = smtps://mail.example:465\nfrom = i@b.example\ncredentials = /etc/imvault/smtp\nrepeat = 1d\nping_drill = https://hc.example/u\n");
+	assert_string_equal(c->alert_command, "page --now");
+	assert_string_equal(c->alert_mail, "a@b.example,c@d.example , e@f.example");
+	assert_int_equal(c->alert_repeat_ms, 86400000);
+	assert_string_equal(c->alert_ping_drill, "https://hc.example/u");
+	im_config_free(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -279,6 +328,9 @@ int main(void)
 		cmocka_unit_test(load__missing_and_binary_files),
 		cmocka_unit_test(get__first_value_or_fallback),
 		cmocka_unit_test(name_valid__grammar),
+		cmocka_unit_test(alerts__are_refused_if_they_could_never_be_sent),
+		cmocka_unit_test(alerts__secrets_are_not_quoted),
+		cmocka_unit_test(alerts__of_every_kind_are_read),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The parts of an instant restore one by one: the stash, the table, what files will hold, files that
- * are filled later, bringing blocks, records, making room and undoing it.
+ * are filled later, bringing blocks, records, making room and undoing it, what is mounted.
  */
 #include "base/arriving.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/mounts.h"
 #include "fixture.h"
 #include "restore/instant/arrange.h"
 #include "restore/instant/find.h"
@@ -25,6 +26,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -189,6 +191,7 @@ static int make_bytes(void *context, unsigned worker, uint64_t offset, const uin
 struct rig {
 	struct fixture f;
 	struct im_buf identity;
+	struct hydrate_options options;
 	struct built_file built;
 	struct content *content;
 	struct table table;
@@ -223,10 +226,23 @@ static void rig_start(struct rig *r, uint64_t size, uint64_t hole)
 	assert_ok(table_new(&size, &digest, 1, &r->table, &err), &err);
 	assert_ok(lazy_make(root_fd, r->built.writer.path, 0, size, &r->fd, &err), &err);
 	assert_ok(storage_read_object(r->f.restore->storage, "vault.json", 65536, &r->identity, &err), &err);
-	const struct hydrate_options h = { .content = r->content, .table = &r->table, .storage = r->f.restore->storage, .identity = r->identity.data,
+	r->options = (struct hydrate_options){ .content = r->content, .table = &r->table, .storage = r->f.restore->storage, .identity = r->identity.data,
 		.identity_len = r->identity.len, .fds = &r->fd, .group = -1 };
-	assert_ok(hydrate_new(&h, &r->h, &err), &err);
+	assert_ok(hydrate_new(&r->options, &r->h, &err), &err);
 	assert_ok(hydrate_lane_new(0, &r->lane, &err), &err);
+}
+
+/* The machine starts anew: what has arrived is known from the file alone. */
+static void rig_restart(struct rig *r)
+{
+	const uint64_t size = r->built.writer.size_bytes;
+	const bool digest = false;
+	struct im_error err = { 0 };
+	hydrate_free(r->h);
+	table_close(&r->table);
+	assert_ok(table_new(&size, &digest, 1, &r->table, &err), &err);
+	r->options.resumed = true;
+	assert_ok(hydrate_new(&r->options, &r->h, &err), &err);
 }
 
 static void rig_stop(struct rig *r)
@@ -351,6 +367,32 @@ static void hydrate__never_makes_a_shorter_file_longer(void **state)
 	assert_ok(hydrate_range(r.h, r.lane, 0, 0, 6 * BLOCK, HYDRATE_AHEAD, &err), &err);
 	assert_int_equal(fstat(r.fd, &st), 0);
 	assert_int_equal(st.st_size, 0);
+	rig_stop(&r);
+}
+
+/* A page that is dirtied takes its whole folio along, and readahead makes folios of many pages of zeros: here the file system is told so. */
+static void hydrate__brings_after_a_crash_what_is_zeros_and_no_hole(void **state)
+{
+	static const uint8_t zeros[3 * BLOCK];
+	struct rig r;
+	struct im_error err = { 0 };
+	(void)state;
+	need_root();
+	rig_start(&r, 6 * BLOCK, 4 * BLOCK);
+	assert_ok(hydrate_range(r.h, r.lane, 0, BLOCK, BLOCK, HYDRATE_DEMAND, &err), &err);
+	assert_int_equal(pwrite(r.fd, zeros, BLOCK, 0), BLOCK);
+	assert_int_equal(pwrite(r.fd, zeros, 3 * BLOCK, 2 * BLOCK), 3 * BLOCK);
+	assert_int_equal(pwrite(r.fd, "server", 6, 3 * BLOCK + 4096), 6); /* the rest of this page is its own */
+	assert_int_equal(fsync(r.fd), 0);
+	assert_true(lseek(r.fd, 0, SEEK_HOLE) >= 5 * (off_t)BLOCK);
+	rig_restart(&r);
+	assert_ok(hydrate_range(r.h, r.lane, 0, 0, 6 * BLOCK, HYDRATE_DEMAND, &err), &err);
+	assert_bytes(r.fd, 0, 3 * BLOCK + 4096, false);
+	assert_bytes(r.fd, 3 * BLOCK + 4096 + 6, 4090, true);
+	assert_bytes(r.fd, 3 * BLOCK + 8192, BLOCK - 8192, false);
+	assert_bytes(r.fd, 4 * BLOCK, BLOCK, true); /* in the snapshot, too */
+	assert_bytes(r.fd, 5 * BLOCK, BLOCK, false);
+	assert_int_equal(r.table.files[0].state, FILE_WHOLE);
 	rig_stop(&r);
 }
 
@@ -591,6 +633,31 @@ static void arrange__takes_siblings_along_and_puts_them_back(void **state)
 	target_free(t);
 }
 
+/* --- mounts --- */
+
+static int is_place(void *place, const struct im_mount *m)
+{
+	return strcmp(m->place, place) == 0;
+}
+
+static void mounts__a_place_with_blanks_and_backslashes_is_found(void **state)
+{
+	auto_free char *place = im_format("%s/my \\ files\\040\t%%s\n#", dir);
+	(void)state;
+	need_root();
+	assert_int_equal(mkdir(place, 0700), 0);
+	assert_int_equal(im_mounts_each(0, is_place, place), 0);
+	if (mount(place, place, NULL, MS_BIND, NULL)) {
+		print_message("skipped: nothing can be mounted here: %s\n", strerror(errno));
+		skip();
+	}
+	int ours = im_mounts_each(0, is_place, place), by_number = im_mounts_each(getpid(), is_place, place);
+	assert_int_equal(umount(place), 0);
+	assert_int_equal(ours, 1);
+	assert_int_equal(by_number, 1);
+	assert_int_equal(im_mounts_each(0, is_place, place), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -605,6 +672,7 @@ int main(void)
 		TEST(hydrate__finds_the_damaged_block_among_good_ones),
 		TEST(hydrate__leaves_to_the_server_what_it_cut_off),
 		TEST(hydrate__never_makes_a_shorter_file_longer),
+		TEST(hydrate__brings_after_a_crash_what_is_zeros_and_no_hole),
 		TEST(lazy__fills_only_empty_pages_after_a_crash),
 		TEST(lazy__a_copy_with_its_attributes_is_none),
 		TEST(lazy__keeps_a_name_until_it_is_complete),
@@ -614,6 +682,7 @@ int main(void)
 		TEST(record__that_makes_no_sense_is_refused),
 		TEST(record__paths_that_lead_out_of_the_stage_are_refused),
 		TEST(arrange__takes_siblings_along_and_puts_them_back),
+		TEST(mounts__a_place_with_blanks_and_backslashes_is_found),
 	};
 	crypto_init(NULL);
 	return cmocka_run_group_tests_name("instant", tests, NULL, NULL);

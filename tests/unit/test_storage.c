@@ -16,7 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -395,6 +397,43 @@ static struct storage_fault_plan *wrap(struct rig *r, enum storage_fault what, u
 	return &plan;
 }
 
+static void resident__tells_memory_from_disk(void **state)
+{
+	struct rig *r = *state;
+	enum { BYTES = 3 << 20 };
+	auto_free uint8_t *data = malloc(BYTES);
+	uint64_t resident = 77;
+	char path[160];
+	struct statfs fs;
+	assert_non_null(data);
+	fill_bytes(data, BYTES, 1);
+	assert_ok(storage_put_object(r->s, "packs/aa/big", data, BYTES, &r->err), &r->err);
+	assert_ok(storage_read(r->s, "packs/aa/big", 0, data, BYTES, &r->err), &r->err);
+	assert_ok(storage_resident(r->s, "packs/aa/big", 0, BYTES, &resident, &r->err), &r->err);
+	assert_int_equal(resident, BYTES);
+	assert_ok(storage_resident(r->s, "packs/aa/big", 5000, 10, &resident, &r->err), &r->err);
+	assert_int_equal(resident, 10);
+	snprintf(path, sizeof path, "%s/packs/aa/big", r->vault);
+	auto_close int fd = open(path, O_RDONLY);
+	assert_int_equal(fsync(fd), 0);
+	assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	assert_ok(storage_resident(r->s, "packs/aa/big", 0, BYTES, &resident, &r->err), &r->err);
+	assert_int_equal(fstatfs(fd, &fs), 0);
+	assert_int_equal(resident, fs.f_type == TMPFS_MAGIC ? BYTES : 0); /* that one has no disk */
+}
+
+static void resident__knows_nothing_of_what_is_not_there(void **state)
+{
+	struct rig *r = *state;
+	uint64_t resident;
+	assert_ok(storage_put_object(r->s, "a", "12345678", 8, &r->err), &r->err);
+	assert_int_equal(storage_resident(r->s, "b", 0, 1, &resident, NULL), IM_ENOTFOUND);
+	assert_int_equal(storage_resident(r->s, "a", 4, 5, &resident, NULL), IM_ENOTFOUND);
+	assert_int_equal(storage_resident(r->s, "a", UINT64_MAX, 2, &resident, NULL), IM_ENOTFOUND);
+	assert_int_equal(storage_resident(r->s, "a", 0, UINT64_MAX, &resident, NULL), IM_ENOTFOUND);
+	assert_int_equal(storage_resident(r->s, "../a", 0, 1, &resident, NULL), IM_EUSAGE);
+}
+
 static void fault__counts_and_passes_through(void **state)
 {
 	struct rig *r = *state;
@@ -512,6 +551,8 @@ int main(void)
 		TEST(sweep__removes_only_what_nobody_holds),
 		TEST(put_open__says_when_the_vault_was_removed),
 		TEST(space__is_known),
+		TEST(resident__tells_memory_from_disk),
+		TEST(resident__knows_nothing_of_what_is_not_there),
 		TEST(fault__counts_and_passes_through),
 		TEST(fault__strikes_once_or_for_good),
 		TEST(fault__failed_put_leaves_nothing_at_any_call),

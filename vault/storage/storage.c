@@ -83,6 +83,14 @@ int storage_size(struct storage *s, const char *name, uint64_t *ret_bytes, struc
 	return rc ? rc : s->ops->size(s, name, ret_bytes, err);
 }
 
+int storage_resident(struct storage *s, const char *name, uint64_t offset, uint64_t len, uint64_t *ret_bytes, struct im_error *err)
+{
+	int rc = check_name(name, err);
+	if (rc == 0 && !s->ops->resident)
+		rc = im_fail(err, IM_ENOTFOUND, "what of %s lies in memory is not known", name);
+	return rc ? rc : s->ops->resident(s, name, offset, len, ret_bytes, err);
+}
+
 int storage_read_object(struct storage *s, const char *name, size_t limit_bytes, struct im_buf *ret, struct im_error *err)
 {
 	uint64_t size;

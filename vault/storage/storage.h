@@ -51,6 +51,9 @@ struct storage_ops {
 	int (*revive)(struct storage *s, struct im_error *err);
 	/* Free bytes, for status; IM_ENOTFOUND if unknown. */
 	int (*space)(struct storage *s, uint64_t *ret_free_bytes, struct im_error *err);
+	/* How many of len bytes at offset lie in this machine's memory, so that reading them says nothing about the disk;
+	 * IM_ENOTFOUND if unknown. */
+	int (*resident)(struct storage *s, const char *name, uint64_t offset, uint64_t len, uint64_t *ret_bytes, struct im_error *err);
 };
 
 struct storage {
@@ -71,6 +74,8 @@ int storage_dir_open(const char *path, bool create, struct storage **ret, struct
 int storage_read_object(struct storage *s, const char *name, size_t limit_bytes, struct im_buf *ret, struct im_error *err);
 int storage_read(struct storage *s, const char *name, uint64_t offset, void *ret, size_t len, struct im_error *err);
 int storage_size(struct storage *s, const char *name, uint64_t *ret_bytes, struct im_error *err);
+/* IM_ENOTFOUND too where a back end cannot know. */
+int storage_resident(struct storage *s, const char *name, uint64_t offset, uint64_t len, uint64_t *ret_bytes, struct im_error *err);
 /* Whole small object at once. */
 int storage_put_object(struct storage *s, const char *name, const void *data, size_t len, struct im_error *err);
 int storage_list(struct storage *s, const char *prefix, storage_list_fn *fn, void *context, struct im_error *err);
