@@ -216,7 +216,6 @@ static const struct drill_record *last_survey(const struct drill *d)
 	return NULL;
 }
 
-/* touched: a service has been running on the stores; what it wrote is dated since the drill began, and does not count. */
 static int survey(void *context, const struct restore_result *r, bool touched, struct im_error *err)
 {
 	struct drill *d = context;
