@@ -727,6 +727,7 @@ static void survey__a_slot_nobody_sent_is_a_remark(void **state)
 	assert_said(r, "refers to it: 1");
 	survey(r);
 	assert_same(r);
+	assert_said(r, "refers to it: 1");
 }
 
 /* With end-to-end encryption no link can be read. */
