@@ -22,11 +22,12 @@
 #define PRIOR_WEIGHT 0.1     /* of the uncorrected model among the lessons */
 #define GRAIN_MS 10.0        /* differences of less are no differences */
 /* Before anything is known, half or double is usual; that much belief stays. */
-#define SPREAD_PRIOR 0.40
-#define SPREAD_WEIGHT 0.3
+#define SPREAD_PRIOR 0.50
+#define SPREAD_WEIGHT 0.4
 #define SPREAD_MIN 0.08
 #define SPREAD_MAX 2.0
 #define WORSE_MS 50.0        /* nor is any p95 nearer than that */
+#define SERVICE_MS 1000.0    /* what a service may take to start, as long as none did in this scenario */
 
 enum { ERRORS_SHOWN = 20 };
 
@@ -279,8 +280,9 @@ void forecast_make(enum forecast_scenario scenario, const struct forecast_sizes 
 	predict(&q, &p);
 	replay(&q, &past);
 	double ready = forecast_ready_ms(&p), complete = forecast_complete_ms(scenario, &p);
+	double service = past.count ? 0 : SERVICE_MS;
 	*ret = (struct forecast){ .ready_p50_ms = whole_ms(ready), .complete_p50_ms = whole_ms(complete),
-		.ready_p95_ms = whole_ms(ready * exp(reach_of(past.ready, past.count)) + WORSE_MS),
+		.ready_p95_ms = whole_ms(ready * exp(reach_of(past.ready, past.count)) + WORSE_MS + service),
 		.complete_p95_ms = whole_ms(complete * exp(reach_of(past.complete, past.count)) + WORSE_MS),
 		.learned_from = (unsigned)count, .error_percent = error_percent(&q) };
 }

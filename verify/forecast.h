@@ -46,7 +46,8 @@ struct forecast_node { /* both scenarios of a node, as status, backup, metrics a
 void forecast_sizes_of_snapshot(const struct snapshot *s, struct forecast_sizes *ret);
 /* Adds what a restore to now would read of the logs behind the snapshot, from the names of their segments. */
 int forecast_sizes_add_logs(const struct vault *v, const struct snapshot *s, struct forecast_sizes *ret, struct im_error *err);
-/* At most 300 ms. target: the folder that would be restored to, or the nearest that exists above it; NULL: no write rate.
+/* At most 300 ms. target: the folder that would be restored to, or the nearest that exists above it; NULL: no write rate (4 MiB are
+ * written there each time: whoever asks every minute passes NULL, and past probes count).
  * s: a snapshot whose packs may be read a little, or NULL: no read rate. */
 void forecast_probe(const struct vault *v, const struct snapshot *s, const char *target, struct forecast_machine *ret);
 /* Where a recovery of s would write most: the path of its largest store, for forecast_probe. Borrowed; NULL: none. */

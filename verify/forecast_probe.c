@@ -24,7 +24,7 @@
 
 enum { DECODE_US = 100000, READ_US = 70000, WRITE_US = 70000 };
 enum { ENTRY_BYTES = 256 << 10, RANGE_BYTES = 1 << 20, RANGE_MIN_BYTES = 64 << 10, READ_RANGES = 8, READ_TRIES = 64, PACKS_SEEN = 16,
-	WRITE_BYTES = 8 << 20, WRITE_STEP = 1 << 20 };
+	WRITE_BYTES = 4 << 20, WRITE_STEP = 1 << 20 };
 #define MEMORY_RATE 4e9 /* of packs that lie in memory: they are copied once */
 
 /* --- processors --- */
