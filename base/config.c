@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 
+#include <ctype.h>
 #include <ini.h>
 #include <stdarg.h>
 #include <stdio.h>
