@@ -19,9 +19,9 @@
 #define LOG_RATE 130e6
 /* Milliseconds for each file. */
 #define FILE_PLAN 0.002
-#define FILE_MAKE 0.020
+#define FILE_MAKE 0.030
 #define FILE_END 0.008
-#define FILE_CHECK 0.004
+#define FILE_CHECK 0.002
 #define FILE_LAST_PAGE 1.2 /* instant: of a large file, the page that is not full comes at once */
 #define HYDRATE_SHARE 1.65 /* of a full restore's fetch: blocks come in the order of demand */
 #define EAGER_FILE_BYTES 131072.0 /* smaller files are there before an instant restore shows anything */
@@ -74,7 +74,7 @@ static void full_parts(const struct forecast_sizes *z, const struct forecast_mac
 {
 	ret->ms[PART_BEGIN] = begin_ms(z, m);
 	ret->ms[PART_FETCH] = fetch_ms((double)z->read_bytes, (double)z->database_bytes, tree_bytes(z), (double)z->files, m);
-	ret->ms[PART_END] = 5 + slowness(m) * (double)z->files * FILE_END + ms_of(tree_bytes(z), 2 * or_default(m->write_rate, WRITE_RATE)); /* of which much waits in the page cache */
+	ret->ms[PART_END] = 5 + slowness(m) * (double)z->files * FILE_END + ms_of(tree_bytes(z), 8 * or_default(m->write_rate, WRITE_RATE)); /* some waits in the page cache */
 	ret->ms[PART_OTHER] = 5;
 	ret->ms[PART_CHECK] = slowness(m) * (ms_of((double)z->database_bytes, CHECK_RATE) * (m->cpus > 1 ? 1 : CHECK_ALONE) + (double)z->files * FILE_CHECK);
 }
