@@ -10,16 +10,15 @@
 
 /* For a probe that could not measure. */
 #define READ_RATE 300e6
-#define DECODE_RATE 1200e6  /* and of the machine that the constants are from */
+#define DECODE_RATE 1340e6  /* and of the machine that the constants are from */
 #define WRITE_RATE 300e6
 #define READ_GAIN 1.6      /* two threads read */
 #define TREE_DECODE 0.55   /* chunks of files are hashed as well */
-#define CHECK_RATE 720e6
-#define CHECK_ALONE 1.35   /* what brings the database into memory has no processor of its own */
+#define CHECK_RATE 710e6
 #define LOG_RATE 130e6
 /* Milliseconds for each file. */
 #define FILE_PLAN 0.002
-#define FILE_MAKE 0.030
+#define FILE_MAKE 0.050
 #define FILE_END 0.008
 #define FILE_CHECK 0.002
 #define FILE_LAST_PAGE 1.2 /* instant: of a large file, the page that is not full comes at once */
@@ -76,7 +75,7 @@ static void full_parts(const struct forecast_sizes *z, const struct forecast_mac
 	ret->ms[PART_FETCH] = fetch_ms((double)z->read_bytes, (double)z->database_bytes, tree_bytes(z), (double)z->files, m);
 	ret->ms[PART_END] = 5 + slowness(m) * (double)z->files * FILE_END + ms_of(tree_bytes(z), 8 * or_default(m->write_rate, WRITE_RATE)); /* some waits in the page cache */
 	ret->ms[PART_OTHER] = 5;
-	ret->ms[PART_CHECK] = slowness(m) * (ms_of((double)z->database_bytes, CHECK_RATE) * (m->cpus > 1 ? 1 : CHECK_ALONE) + (double)z->files * FILE_CHECK);
+	ret->ms[PART_CHECK] = slowness(m) * (ms_of((double)z->database_bytes, CHECK_RATE) + (double)z->files * FILE_CHECK);
 }
 
 /* Small files at once, the rest while the service runs. */

@@ -23,7 +23,7 @@
 #include <sys/stat.h>
 
 enum { DECODE_US = 60000, READ_US = 70000, WRITE_US = 70000 };
-enum { ENTRY_BYTES = 256 << 10, RANGE_BYTES = 1 << 20, RANGE_MIN_BYTES = 64 << 10, READ_RANGES = 8, READ_TRIES = 64, PACKS_SEEN = 16,
+enum { ENTRY_BYTES = 256 << 10, DECODE_PIECE = 16, RANGE_BYTES = 1 << 20, RANGE_MIN_BYTES = 64 << 10, READ_RANGES = 8, READ_TRIES = 64, PACKS_SEEN = 16,
 	WRITE_BYTES = 4 << 20, WRITE_STEP = 1 << 20 };
 #define MEMORY_RATE 4e9 /* of packs that lie in memory: they are copied once */
 
@@ -122,13 +122,12 @@ struct decoding { /* one thread's */
 	const struct vault *vault;
 	pthread_t thread;
 	const int64_t *until_us;
-	uint64_t decoded;
-	int64_t us;
+	double rate;
 	bool ok;
 };
 
-/* Of this thread's own time. Others take some of the wall clock's, but in what they take in a tenth of a second there is no more
- * of what they will take from a restore than in a throw of dice. */
+/* Of this thread's own time, in pieces, of which the quickest counts: what else runs now slows some of them down, but what it
+ * takes in a moment says nothing of what it will take from a restore. */
 static int64_t thread_us(void)
 {
 	struct timespec t;
@@ -136,22 +135,19 @@ static int64_t thread_us(void)
 	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-/* After a first turn to warm up, until the time is over. */
 static bool decode_again(struct decoding *d, struct codec *codec, const struct pack_key *key, const uint8_t *sealed, size_t stored, uint8_t *copy, uint8_t *plain)
 {
-	int64_t begin = 0;
-	for (int i = -1;; i++) {
-		memcpy(copy, sealed, stored); /* it is decrypted in place */
-		if (entry_decode(codec, key, NULL, ENTRY_EXTENT, 0, copy, stored, plain, ENTRY_BYTES, NULL))
-			return false;
-		if (i < 0)
-			begin = thread_us();
-		else
-			d->decoded += ENTRY_BYTES;
-		d->us = thread_us() - begin;
-		if (i > 0 && im_monotonic_us() >= *d->until_us)
-			return true;
-	}
+	do {
+		int64_t begin = thread_us();
+		for (int i = 0; i < DECODE_PIECE; i++) {
+			memcpy(copy, sealed, stored); /* it is decrypted in place */
+			if (entry_decode(codec, key, NULL, ENTRY_EXTENT, 0, copy, stored, plain, ENTRY_BYTES, NULL))
+				return false;
+		}
+		double us = (double)(thread_us() - begin + 1);
+		d->rate = fmax(d->rate, (double)DECODE_PIECE * ENTRY_BYTES * 1e6 / us);
+	} while (im_monotonic_us() < *d->until_us);
+	return true;
 }
 
 static void *decode_main(void *context)
@@ -187,8 +183,8 @@ static double probe_decode(const struct vault *v, unsigned cpus)
 	for (unsigned i = 0; i < count; i++) {
 		const struct decoding *d = &threads[i];
 		pthread_join(d->thread, NULL);
-		sum += d->ok && d->us > 0 ? (double)d->decoded * 1e6 / (double)d->us : 0;
-		good += d->ok && d->us > 0;
+		sum += d->ok ? d->rate : 0;
+		good += d->ok;
 	}
 	return good ? sum / good : 0;
 }
