@@ -75,11 +75,15 @@ static double nearness(double a, double b, double reach)
 }
 
 /* age: how many lessons are newer. */
+static double worth_of(const struct forecast_lesson *l, size_t age)
+{
+	return exp2(-(double)age / HALF_LIFE) * (l->same_host ? 1 : OTHER_HOST);
+}
+
 static double weight_of(const struct forecast_lesson *l, size_t age, enum forecast_scenario scenario, const struct forecast_sizes *sizes,
     const struct forecast_machine *machine)
 {
-	double w = exp2(-(double)age / HALF_LIFE);
-	w *= l->same_host ? 1 : OTHER_HOST;
+	double w = worth_of(l, age);
 	w *= l->scenario == scenario ? 1 : OTHER_SCENARIO;
 	w *= l->machine.cpus == machine->cpus ? 1 : OTHER_CPUS;
 	w *= nearness((double)l->sizes.write_bytes, (double)sizes->write_bytes, SIZE_REACH);
@@ -214,7 +218,7 @@ static void replay(const struct question *q, struct past *ret)
 		if (l->scenario != q->scenario)
 			continue;
 		predict(&then, &p);
-		double w = weight_of(l, q->count - 1 - i, q->scenario, q->sizes, q->machine) * ((double)i + 0.2) / ((double)i + 2);
+		double w = worth_of(l, q->count - 1 - i) * ((double)i + 0.5) / ((double)i + 1.5); /* the first knew little */
 		ret->ready[ret->count] = (struct point){ log_ratio(l->ready_ms, forecast_ready_ms(&p)), w };
 		ret->complete[ret->count++] = (struct point){ log_ratio(l->complete_ms, forecast_complete_ms(l->scenario, &p)), w };
 	}
