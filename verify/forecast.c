@@ -15,9 +15,9 @@
 #define HALF_LIFE 6.0        /* recoveries after which it counts half */
 #define OTHER_HOST 0.25
 #define OTHER_SCENARIO 0.2   /* parts that both have */
-#define OTHER_CPUS 0.3
+#define OTHER_CPUS 0.2
 #define SIZE_REACH 1.5       /* log of sizes apart by which it counts 1/e */
-#define READ_REACH 1.5       /* log of read rates, so that what was read from memory says little of a disk */
+#define READ_REACH 0.8       /* log of read rates, so that what was read from memory says little of a disk */
 
 #define PRIOR_WEIGHT 0.1     /* of the uncorrected model among the lessons */
 #define GRAIN_MS 10.0        /* differences of less are no differences */
@@ -75,11 +75,15 @@ static double nearness(double a, double b, double reach)
 }
 
 /* age: how many lessons are newer. */
+static double worth_of(const struct forecast_lesson *l, size_t age)
+{
+	return exp2(-(double)age / HALF_LIFE) * (l->same_host ? 1 : OTHER_HOST);
+}
+
 static double weight_of(const struct forecast_lesson *l, size_t age, enum forecast_scenario scenario, const struct forecast_sizes *sizes,
     const struct forecast_machine *machine)
 {
-	double w = exp2(-(double)age / HALF_LIFE);
-	w *= l->same_host ? 1 : OTHER_HOST;
+	double w = worth_of(l, age);
 	w *= l->scenario == scenario ? 1 : OTHER_SCENARIO;
 	w *= l->machine.cpus == machine->cpus ? 1 : OTHER_CPUS;
 	w *= nearness((double)l->sizes.write_bytes, (double)sizes->write_bytes, SIZE_REACH);
@@ -214,7 +218,7 @@ static void replay(const struct question *q, struct past *ret)
 		if (l->scenario != q->scenario)
 			continue;
 		predict(&then, &p);
-		double w = weight_of(l, q->count - 1 - i, q->scenario, q->sizes, q->machine) * ((double)i + 0.2) / ((double)i + 2);
+		double w = worth_of(l, q->count - 1 - i) * ((double)i + 0.5) / ((double)i + 1.5); /* the first knew little */
 		ret->ready[ret->count] = (struct point){ log_ratio(l->ready_ms, forecast_ready_ms(&p)), w };
 		ret->complete[ret->count++] = (struct point){ log_ratio(l->complete_ms, forecast_complete_ms(l->scenario, &p)), w };
 	}

@@ -22,7 +22,7 @@ struct forecast_sizes { /* what a recovery has to move; 0: not known or none */
 struct forecast_machine { /* what the probe found; rates in bytes per second, 0: not measured */
 	unsigned cpus;           /* that this process may use */
 	double read_rate;        /* from the vault, as the snapshot's packs lie now: in memory or not */
-	double decode_rate;      /* decryption and decompression, plain bytes, of each of as many threads as cpus */
+	double decode_rate;      /* decryption and decompression, plain bytes, of each of as many threads as cpus, by its own time */
 	double write_rate;       /* to the target's file system */
 };
 

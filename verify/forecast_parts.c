@@ -10,17 +10,17 @@
 
 /* For a probe that could not measure. */
 #define READ_RATE 300e6
-#define DECODE_RATE 1200e6  /* and of the machine that the constants are from */
+#define DECODE_RATE 1340e6  /* and of the machine that the constants are from */
 #define WRITE_RATE 300e6
 #define READ_GAIN 1.6      /* two threads read */
-#define RAW_GAIN 3.0       /* what did not compress is only decrypted */
-#define CHECK_RATE 720e6
+#define TREE_DECODE 0.55   /* chunks of files are hashed as well */
+#define CHECK_RATE 710e6
 #define LOG_RATE 130e6
 /* Milliseconds for each file. */
 #define FILE_PLAN 0.002
-#define FILE_MAKE 0.020
+#define FILE_MAKE 0.050
 #define FILE_END 0.008
-#define FILE_CHECK 0.004
+#define FILE_CHECK 0.002
 #define FILE_LAST_PAGE 1.2 /* instant: of a large file, the page that is not full comes at once */
 #define HYDRATE_SHARE 1.65 /* of a full restore's fetch: blocks come in the order of demand */
 #define EAGER_FILE_BYTES 131072.0 /* smaller files are there before an instant restore shows anything */
@@ -42,29 +42,25 @@ static double overlap(double a, double b, double c, unsigned cpus)
 	return pow(pow(a, p) + pow(b, p) + pow(c, p), 1 / p);
 }
 
-/* Machines differ by two; what seems slower yet is mostly a neighbour, who may be gone before a restore is over. */
-static double decode_rate(const struct forecast_machine *m)
-{
-	double rate = or_default(m->decode_rate, DECODE_RATE), half = DECODE_RATE / 2;
-	return rate < half ? sqrt(rate * half) : rate;
-}
-
 /* What only processors do takes so many times as long here. */
 static double slowness(const struct forecast_machine *m)
 {
-	return DECODE_RATE / decode_rate(m);
+	return DECODE_RATE / or_default(m->decode_rate, DECODE_RATE);
 }
 
-/* read, write: bytes. */
-static double fetch_ms(double read, double write, double files, const struct forecast_machine *m)
+/* Bytes that are read, of databases, of trees. */
+static double fetch_ms(double read, double database, double tree, double files, const struct forecast_machine *m)
 {
 	unsigned cpus = m->cpus ? m->cpus : 1;
-	double squeezed = write > 0 ? fmin(fmax((1 - read / write) * 2, 0), 1) : 1; /* 1: as the probe's sample */
-	double rate = decode_rate(m) * (RAW_GAIN + (1 - RAW_GAIN) * squeezed);
 	double reading = ms_of(read, or_default(m->read_rate, READ_RATE) * READ_GAIN);
-	double decoding = ms_of(write, rate) / cpus;
-	double writing = ms_of(write, or_default(m->write_rate, WRITE_RATE));
+	double decoding = ms_of(database + tree / TREE_DECODE, or_default(m->decode_rate, DECODE_RATE)) / cpus;
+	double writing = ms_of(database + tree, or_default(m->write_rate, WRITE_RATE));
 	return overlap(reading, decoding, writing, cpus) + slowness(m) * files * FILE_MAKE;
+}
+
+static double tree_bytes(const struct forecast_sizes *z)
+{
+	return z->write_bytes > z->database_bytes ? (double)(z->write_bytes - z->database_bytes) : 0;
 }
 
 static double begin_ms(const struct forecast_sizes *z, const struct forecast_machine *m)
@@ -76,8 +72,8 @@ static double begin_ms(const struct forecast_sizes *z, const struct forecast_mac
 static void full_parts(const struct forecast_sizes *z, const struct forecast_machine *m, struct forecast_parts *ret)
 {
 	ret->ms[PART_BEGIN] = begin_ms(z, m);
-	ret->ms[PART_FETCH] = fetch_ms((double)z->read_bytes, (double)z->write_bytes, (double)z->files, m);
-	ret->ms[PART_END] = 5 + slowness(m) * (double)z->files * FILE_END + ms_of((double)z->write_bytes, 40 * or_default(m->write_rate, WRITE_RATE));
+	ret->ms[PART_FETCH] = fetch_ms((double)z->read_bytes, (double)z->database_bytes, tree_bytes(z), (double)z->files, m);
+	ret->ms[PART_END] = 5 + slowness(m) * (double)z->files * FILE_END + ms_of(tree_bytes(z), 8 * or_default(m->write_rate, WRITE_RATE)); /* some waits in the page cache */
 	ret->ms[PART_OTHER] = 5;
 	ret->ms[PART_CHECK] = slowness(m) * (ms_of((double)z->database_bytes, CHECK_RATE) + (double)z->files * FILE_CHECK);
 }
@@ -85,15 +81,15 @@ static void full_parts(const struct forecast_sizes *z, const struct forecast_mac
 /* Small files at once, the rest while the service runs. */
 static void instant_parts(const struct forecast_sizes *z, const struct forecast_machine *m, struct forecast_parts *ret)
 {
-	double tree = (double)(z->write_bytes > z->database_bytes ? z->write_bytes - z->database_bytes : 0), write = (double)z->write_bytes;
+	double tree = tree_bytes(z), write = (double)z->write_bytes;
 	bool small = z->files > z->stores && tree / (double)z->files < EAGER_FILE_BYTES;
 	double eager = small ? tree : tree / 20, late = small || tree <= 0 ? 0 : (double)z->files;
 	double share = write > 0 ? eager / write : 0, read = (double)z->read_bytes;
 	ret->ms[PART_BEGIN] = begin_ms(z, m);
-	ret->ms[PART_FETCH] = 5 + fetch_ms(read * share, eager, (double)z->files, m);
+	ret->ms[PART_FETCH] = 5 + fetch_ms(read * share, 0, eager, (double)z->files, m);
 	ret->ms[PART_END] = slowness(m) * (8 + (double)z->files * FILE_END + late * FILE_LAST_PAGE);
 	ret->ms[PART_OTHER] = slowness(m) * 5;
-	ret->ms[PART_HYDRATE] = 100 + HYDRATE_SHARE * fetch_ms(read * (1 - share), write - eager, 0, m);
+	ret->ms[PART_HYDRATE] = 100 + HYDRATE_SHARE * fetch_ms(read * (1 - share), (double)z->database_bytes, tree - eager, 0, m);
 }
 
 void forecast_parts_of(enum forecast_scenario scenario, const struct forecast_sizes *sizes, const struct forecast_machine *machine,
