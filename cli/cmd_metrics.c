@@ -78,8 +78,8 @@ static void put_exit_codes(struct metrics_text *m, const struct status_facts *f)
 static void put_runs(struct metrics_text *m, const struct status_facts *f)
 {
 #define RUN(field) offsetof(struct run_record, field)
-	put_run(m, f, METRICS_GAUGE, "imvault_run_last_attempt_timestamp_seconds", "When the last run of the command on this machine began, successful or not.",
-	    RUN(began_ms), true);
+	put_run(m, f, METRICS_GAUGE, "imvault_run_last_attempt_timestamp_seconds",
+	    "When the last run of the command on this machine began, successful or not.", RUN(began_ms), true);
 	put_run(m, f, METRICS_GAUGE, "imvault_run_last_success_timestamp_seconds", "When the last run that succeeded began.", RUN(success_ms), true);
 	put_exit_codes(m, f);
 	put_run(m, f, METRICS_GAUGE, "imvault_run_last_duration_seconds", "How long the last run took.", RUN(duration_ms), true);
@@ -189,8 +189,8 @@ static int64_t held_of(const struct status_store *s) { return (int64_t)s->row->h
 
 static void put_logs(struct metrics_text *m, const struct status_facts *f)
 {
-	put_log(m, f, "imvault_log_lag_seconds", "How long ago the first thing may have been committed that a restore would miss; 0: nothing is missing.",
-	    lag_of, true);
+	put_log(m, f, "imvault_log_lag_seconds",
+	    "How long ago the first thing may have been committed that a restore would miss; 0: nothing is missing.", lag_of, true);
 	put_log(m, f, "imvault_log_shipped_timestamp_seconds", "The instant up to which the store's log is in the vault.", shipped_of, true);
 	put_log(m, f, "imvault_log_following", "1 if a process follows the store now.", following_of, false);
 	put_log(m, f, "imvault_log_alarm", "1 if the follower has an alarm: a gap, or trouble with the source.", alarm_of, false);

@@ -179,14 +179,14 @@ static void tell_forecast(const struct cli *cli, const struct restore_result *r,
 }
 
 /* What it took, for the node's history. The clocks have stopped; not to be able to write it changes nothing. */
-static void keep_record(const struct cli *cli, const struct restore_result *r, enum restore_mode mode, int64_t began_ms, int code)
+static void keep_record(const struct cli *cli, const struct restore_result *r, int64_t began_ms, int code)
 {
 	const struct options *o = &cli->options;
 	auto_free char *me = drill_operator();
 	struct im_error why = { 0 };
 	struct forecast_sizes sizes;
 	sizes_of_result(cli, r, &sizes);
-	const struct drill_facts facts = { .kind = "restore", .at = o->at, .operator_name = me, .began_ms = began_ms, .rpo_ms = r->rpo_ms, .mode = mode,
+	const struct drill_facts facts = { .kind = "restore", .at = o->at, .operator_name = me, .began_ms = began_ms, .rpo_ms = r->rpo_ms,
 		.sizes = &sizes, .code = code };
 	json_t *meta = drill_record_meta(&facts, r), *own = json_object();
 	if (drills_append(cli->vault, r->node, meta, own, NULL, &why))
@@ -230,7 +230,7 @@ static int run(struct cli *cli, struct im_error *err)
 		tell_forecast(cli, &result, mode);
 	fflush(stdout);
 	if (result.snapshot && !o->dry_run && !o->path && !o->detach && rc != IM_EINTERRUPTED && rc != IM_EUSAGE)
-		keep_record(cli, &result, mode, began_ms, rc);
+		keep_record(cli, &result, began_ms, rc);
 	restore_result_clear(&result);
 	return rc;
 }

@@ -38,7 +38,7 @@ static char *moment(char ret[MINUTE_BYTES], int64_t ms, int64_t now_ms)
 	char text[MINUTE_BYTES];
 	minute(text, ms);
 	bool recent = ms > now_ms - INT64_C(300) * 24 * 3600 * 1000;
-	snprintf(ret, MINUTE_BYTES, "%.11s", recent ? text + 5 : text);
+	snprintf(ret, MINUTE_BYTES, "%.*s", recent ? 11 : 10, recent ? text + 5 : text);
 	return ret;
 }
 
@@ -69,8 +69,8 @@ static void show_verdict(const struct verdict *v, const struct status_facts *f)
 	static const char *const words[] = { "", "GREEN", "AMBER", "RED" };
 	char time[MINUTE_BYTES];
 	output_line(v->cli, "%s%-9s%s node %s %s; %s UTC", status_colour(STDOUT_FILENO, colour), words[colour],
-	    status_colour(STDOUT_FILENO, STATUS_PLAIN), f->node, v->red ? "is not fully protected" : v->restoring ? "is being restored" : "is protected",
-	    minute(time, f->now_ms));
+	    status_colour(STDOUT_FILENO, STATUS_PLAIN), f->node,
+	    v->red ? "is not fully protected" : v->restoring ? "is being restored" : "is protected", minute(time, f->now_ms));
 }
 
 static void show_snapshot(const struct cli *cli, const struct status_facts *f)
@@ -78,7 +78,8 @@ static void show_snapshot(const struct cli *cli, const struct status_facts *f)
 	char time[MINUTE_BYTES], age[40], rpo[40];
 	if (!f->newest)
 		return;
-	output_line(cli, "snapshot  %" PRIu64 " of %s, %s old%s%s", f->newest->seq, minute(time, f->newest->time_ms), status_span(age, sizeof age, f->age_ms),
+	output_line(cli, "snapshot  %" PRIu64 " of %s, %s old%s%s", f->newest->seq, minute(time, f->newest->time_ms),
+	    status_span(age, sizeof age, f->age_ms),
 	    f->rpo_ms ? "; rpo " : "", f->rpo_ms ? status_span(rpo, sizeof rpo, f->rpo_ms) : "");
 }
 
@@ -100,7 +101,8 @@ static void show_store(const struct cli *cli, const struct status_store *s, int6
 	if (s->gaps + s->holes)
 		snprintf(faults, sizeof faults, ", %zu gap%s", s->gaps + s->holes, s->gaps + s->holes == 1 ? "" : "s");
 	output_line(cli, "store     %-12s %8s  %-10s %s%s%s%s", s->name, ok ? size : s->meta ? "FAILED" : "missing", lag_text(lag, sizeof lag, s),
-	    s->has_window ? moment(from, s->from_ms, now_ms) : "", s->has_window ? " to " : "", s->has_window ? moment(to, s->to_ms, now_ms) : "", faults);
+	    s->has_window ? moment(from, s->from_ms, now_ms) : "", s->has_window ? " to " : "",
+	    s->has_window ? moment(to, s->to_ms, now_ms) : "", faults);
 	if (s->row && s->row->spooled_bytes)
 		output_line(cli, "          %-12s %8s  wait in the spool", "", im_bytes_format(size, sizeof size, s->row->spooled_bytes));
 }
@@ -190,8 +192,8 @@ static void show_next(const struct cli *cli, const struct status_facts *f)
 	for (size_t i = 0; i < f->next_count && n < sizeof line; i++) {
 		const struct status_next *x = &f->next[i];
 		bool past = x->due_ms <= f->now_ms;
-		n += (size_t)snprintf(line + n, sizeof line - n, "%s%s %s%s", i ? ", " : "", runs_name(x->command), x->overdue ? "OVERDUE" : past ? "now" : "in ",
-		    past || x->overdue ? "" : status_span(when, sizeof when, x->due_ms - f->now_ms));
+		n += (size_t)snprintf(line + n, sizeof line - n, "%s%s %s%s", i ? ", " : "", runs_name(x->command),
+		    x->overdue ? "OVERDUE" : past ? "now" : "in ", past || x->overdue ? "" : status_span(when, sizeof when, x->due_ms - f->now_ms));
 	}
 	output_line(cli, "next      %s", f->next_count ? line : "not known: [schedule] in the configuration says how often what runs");
 }

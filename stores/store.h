@@ -127,11 +127,12 @@ struct rebuild {
 struct store_survey_request {
 	const char *path;           /* where the store was restored to */
 	const struct tally *before; /* of an earlier drill, or NULL: its conversations are counted as far as it knew them, too */
+	int64_t until_ms;           /* messages of this instant or later are not counted: a service has been running since; 0: all are */
 	int64_t limit_ms;           /* how long it may take */
 };
 
 struct store_attachment { /* a file that messages refer to, or that the server registered for them */
-	char *tail;             /* how its path in a files store ends: "NAME" or "FOLDER/NAME" */
+	char *tail;             /* how its path in a files store ends: "NAME", or "FOLDER/": any file in such a folder */
 	const char *folder;     /* the server keeps all of them in a folder of this name; NULL: in any */
 	uint64_t site;          /* hash of where it is offered; files of other servers are offered elsewhere */
 	int64_t bytes;          /* -1: not known */

@@ -297,8 +297,11 @@ static json_t *encode_uploads(const struct tally *t)
 	auto_buf struct im_buf b = { 0 };
 	for (size_t i = 0; i < t->absent_count; i++)
 		im_buf_put_u64(&b, t->absent[i]);
-	char *text = b.failed ? NULL : im_base64(b.data, b.len);
-	json_t *j = text ? json_pack("{sI sI ss}", "found", (json_int_t)t->uploads_found, "until_ms", (json_int_t)t->uploads_until_ms, "absent", text) : NULL;
+	char *text = b.failed ? NULL : im_base64(b.data, b.len), store[17];
+	uint8_t hash[8];
+	im_put_le64(hash, t->uploads_store);
+	json_t *j = text ? json_pack("{sI ss sI ss}", "found", (json_int_t)t->uploads_found, "store", im_hex(store, hash, sizeof hash),
+	    "until_ms", (json_int_t)t->uploads_until_ms, "absent", text) : NULL;
 	free(text);
 	return j;
 }
@@ -320,7 +323,8 @@ static json_t *encode_days(const struct tally *t)
 		qsort(sorted, t->day_count, sizeof *sorted, newer_day_first);
 	bool bad = !sorted || !list;
 	for (size_t i = 0; !bad && i < count; i++)
-		bad = json_array_append_new(list, json_pack("[III]", (json_int_t)sorted[i].group, (json_int_t)sorted[i].day, (json_int_t)sorted[i].count));
+		bad = json_array_append_new(list, json_pack("[III]", (json_int_t)sorted[i].group, (json_int_t)sorted[i].day,
+		    (json_int_t)sorted[i].count));
 	free(sorted);
 	if (bad)
 		json_decref(list);
@@ -336,7 +340,8 @@ static json_t *encode_groups(const struct tally *t)
 		const struct tally_group *g = &t->groups[i];
 		uint8_t id[8];
 		im_put_le64(id, g->id);
-		bad = json_array_append_new(list, json_pack("[sIII]", im_hex(hex, id, sizeof id), (json_int_t)g->messages, (json_int_t)g->oldest_ms, (json_int_t)g->newest_ms));
+		bad = json_array_append_new(list, json_pack("[sIII]", im_hex(hex, id, sizeof id), (json_int_t)g->messages, (json_int_t)g->oldest_ms,
+		    (json_int_t)g->newest_ms));
 	}
 	if (bad)
 		json_decref(list);
@@ -420,7 +425,11 @@ static int decode_days(const json_t *list, struct tally *t, struct im_error *err
 static int decode_uploads(const json_t *j, struct tally *t, struct im_error *err)
 {
 	auto_buf struct im_buf b = { 0 };
-	const char *text = json_string_value(json_object_get(j, "absent"));
+	const char *text = json_string_value(json_object_get(j, "absent")), *store = json_string_value(json_object_get(j, "store"));
+	uint8_t hash[8];
+	if (!store || !im_unhex(hash, sizeof hash, store))
+		return malformed(err);
+	t->uploads_store = im_le64(hash);
 	if (!text || strlen(text) > (TALLY_MAX_ABSENT * 8 + 2) / 3 * 4 || !im_unbase64(&b, text) || b.len % 8 || b.len / 8 > TALLY_MAX_ABSENT)
 		return malformed(err);
 	t->uploads_found = (uint64_t)json_integer_value(json_object_get(j, "found"));

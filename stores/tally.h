@@ -57,6 +57,7 @@ struct tally {
 	int64_t instant_ms;  /* the recovery point; 0: not known */
 	int64_t made_ms;     /* when this was counted */
 	uint64_t uploads_found; /* attachments that were there */
+	uint64_t uploads_store; /* hash of the name of the store they were in; 0: none */
 	int64_t uploads_until_ms; /* up to when all that were sent should be; 0: not known */
 	uint64_t *absent;    /* hashes of those that were not, whatever the reason; ascending */
 	size_t absent_count;

@@ -28,8 +28,7 @@ struct drill {
 	struct drill_result *result;
 	struct snapshot *snapshot;   /* the newest one at or before what is asked for */
 	struct drill_list history;
-	struct forecast_sizes sizes;
-	struct forecast_machine machine;
+	struct forecast_node forecast;
 	const char *at;
 	int64_t at_ms;               /* the instant asked for; 0: the latest */
 	bool of_old;                 /* a snapshot was named: how much would be lost now is no question */
@@ -172,7 +171,7 @@ static int check_space(struct drill *d, struct im_error *err)
 	const struct drill_request *q = d->request;
 	struct statvfs fs;
 	char need[24], have[24];
-	uint64_t wanted = d->sizes.write_bytes;
+	uint64_t wanted = d->forecast.sizes.write_bytes;
 	im_bytes_format(need, sizeof need, wanted);
 	if (q->space_bytes && wanted > q->space_bytes)
 		return im_fail(err, IM_ENOSPACE, "a drill of this snapshot needs %s of scratch, but space = %s; name fewer stores with --store, or allow more", need,
@@ -187,19 +186,15 @@ static int check_space(struct drill *d, struct im_error *err)
 static int prepare(struct drill *d, struct im_error *err)
 {
 	const struct drill_request *q = d->request;
-	struct forecast_node f;
 	int rc = choose(d, err);
 	if (rc == 0)
 		rc = drills_read(q->vault, d->snapshot->node, &d->history, err);
 	if (rc == 0)
-		rc = forecast_of_node(q->vault, d->snapshot, &d->history, q->folder, &f, err);
+		rc = forecast_of_node(q->vault, d->snapshot, &d->history, q->folder, &d->forecast, err);
 	if (rc == 0)
 		rc = take_paths(d, err);
 	if (rc)
 		return rc;
-	d->result->forecast = q->mode == RESTORE_ORDINARY ? f.full : f.instant;
-	d->sizes = f.sizes;
-	d->machine = f.machine;
 	d->result->findings = d->history.findings;
 	d->result->finding_count = d->history.finding_count;
 	d->history.findings = NULL;
@@ -216,7 +211,6 @@ static const struct drill_record *last_survey(const struct drill *d)
 	return NULL;
 }
 
-/* What a service has written to is compared, but nothing that the next drill could expect. */
 static int survey(void *context, const struct restore_result *r, bool touched, struct im_error *err)
 {
 	struct drill *d = context;
@@ -228,14 +222,11 @@ static int survey(void *context, const struct restore_result *r, bool touched, s
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	for (size_t i = 0; i < r->store_count; i++)
 		if (strcmp(r->stores[i].status, "ok") == 0)
-			stores[n++] = (struct survey_store){ r->stores[i].name, r->stores[i].type, r->stores[i].path, r->stores[i].instant_reached_ms };
+			stores[n++] = (struct survey_store){ .name = r->stores[i].name, .type = r->stores[i].type, .path = r->stores[i].path,
+				.instant_ms = r->stores[i].instant_reached_ms, .until_ms = touched ? d->began_ms : 0 };
 	size_t differences = d->result->difference_count;
 	int rc = survey_run(stores, n, before ? json_object_get(before->private_part, "surveys") : NULL,
 	    before ? im_instant_format(when, before->time_ms) : NULL, take_finding, d, &d->surveys, err);
-	if (touched) {
-		json_decref(d->surveys);
-		d->surveys = NULL;
-	}
 	return rc || d->result->difference_count == differences ? rc : im_fail(err, IM_EDIFFERENT, "message stores lack what should be there");
 }
 
@@ -300,8 +291,8 @@ static int record(struct drill *d, int code, const struct im_error *why, struct 
 	struct drill_result *r = d->result;
 	auto_free char *me = q->operator_name ? strdup(q->operator_name) : drill_operator();
 	const struct drill_facts facts = { .kind = "drill", .chosen = r->chosen, .at = d->at, .operator_name = me, .reason = q->reason, .began_ms = d->began_ms,
-		.rpo_target_ms = r->rpo_target_ms, .rpo_ms = r->restore.rpo_ms, .rpo_met = r->rpo_met, .mode = q->mode, .forecast = &r->forecast, .sizes = &d->sizes,
-		.machine = &d->machine, .limit_cpus = d->limit_cpus, .nice = NICE, .code = code, .difference_count = r->difference_count };
+		.rpo_target_ms = r->rpo_target_ms, .rpo_ms = r->restore.rpo_ms, .rpo_met = r->rpo_met, .forecast = &r->forecast, .sizes = &d->forecast.sizes,
+		.machine = &d->forecast.machine, .limit_cpus = d->limit_cpus, .nice = NICE, .code = code, .difference_count = r->difference_count };
 	json_t *meta = drill_record_meta(&facts, &r->restore);
 	json_t *own = json_pack("{s:o, s:O*, s:s*}", "checks", checks_json(r), "surveys", d->surveys, "error", code ? why->text : NULL);
 	int rc = meta && own ? drills_append(q->vault, d->snapshot->node, meta, own, &r->object, err) : im_fail(err, IM_ENOMEM, "out of memory");
@@ -328,6 +319,7 @@ static int run(struct drill *d, struct im_error *err)
 	if (rc)
 		return rc;
 	rc = recover(d, &why);
+	d->result->forecast = drill_was_instant(&d->result->restore) ? d->forecast.instant : d->forecast.full;
 	rc = judge(d, rc, &why);
 	d->result->verdict = drill_verdict(rc);
 	int written = rc == IM_EINTERRUPTED || !d->result->restore.snapshot ? 0 : record(d, rc, &why, &unwritten);

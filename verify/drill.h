@@ -40,7 +40,7 @@ struct drill_result {
 	char *at;             /* what a random choice asked for; else NULL */
 	int64_t rpo_target_ms; /* 0: none */
 	bool rpo_met;
-	struct forecast forecast; /* made before it began, for the scenario */
+	struct forecast forecast; /* made before it began, for what it became: full or instant */
 	struct drill_check *checks;
 	size_t check_count, difference_count;
 	char **findings;      /* what is wrong with the chain of records */
@@ -60,7 +60,6 @@ struct drill_facts {
 	const char *kind, *chosen, *at, *operator_name, *reason;
 	int64_t began_ms, rpo_target_ms, rpo_ms;
 	bool rpo_met;
-	enum restore_mode mode;
 	const struct forecast *forecast;         /* NULL: none was made */
 	const struct forecast_sizes *sizes;
 	const struct forecast_machine *machine;
@@ -70,6 +69,8 @@ struct drill_facts {
 	size_t difference_count;
 };
 json_t *drill_record_meta(const struct drill_facts *f, const struct restore_result *r);
+/* An instant restore may have become an ordinary one. */
+bool drill_was_instant(const struct restore_result *r);
 /* The verdict's word for a code of restore_run or drill_run. */
 const char *drill_verdict(int code);
 /* "NAME@HOST" of who runs this process; malloc'ed. */

@@ -80,6 +80,11 @@ static json_t *stores_of(const struct restore_result *r)
 	return all;
 }
 
+bool drill_was_instant(const struct restore_result *r)
+{
+	return r->mode && strcmp(r->mode, "ordinary") != 0;
+}
+
 static const char *chosen_by(const struct drill_facts *f)
 {
 	return f->chosen ? f->chosen : !f->at || strcmp(f->at, "latest") == 0 ? "latest" : "asked";
@@ -96,7 +101,7 @@ json_t *drill_record_meta(const struct drill_facts *f, const struct restore_resu
 	put_text(m, "operator", f->operator_name);
 	put_text(m, "version", IMVAULT_VERSION);
 	put_text(m, "reason", f->reason);
-	put_text(m, "scenario", f->mode == RESTORE_ORDINARY ? "full" : "instant");
+	put_text(m, "scenario", drill_was_instant(r) ? "instant" : "full");
 	put_text(m, "mode", r->mode);
 	put_text(m, "snapshot", r->snapshot);
 	put_number(m, "snapshot_seq", (int64_t)r->seq);

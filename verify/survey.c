@@ -52,7 +52,7 @@ static int survey_one(struct survey_run *r, const struct survey_store *store, co
 	*s = (struct survey_surveyed){ .store = store };
 	read_before(r, s, before);
 	int rc = ops->survey(&(struct store_survey_request){ .path = store->path, .before = s->has_before ? &s->before : NULL,
-	    .limit_ms = SURVEY_LIMIT_MS }, &s->found, &why);
+	    .until_ms = store->until_ms / 1000 * 1000, /* servers date by the second */ .limit_ms = SURVEY_LIMIT_MS }, &s->found, &why);
 	if (rc == 0) {
 		s->found.tally.instant_ms = store->instant_ms;
 		r->surveyed_count++;

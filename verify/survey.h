@@ -17,6 +17,7 @@
 struct survey_store { /* borrowed */
 	const char *name, *type, *path; /* path: where it was restored to */
 	int64_t instant_ms;             /* the instant its image is of; 0: not known */
+	int64_t until_ms;               /* when the drill began: a service it started may have written since, which does not count; 0: count everything */
 };
 
 /* ok false: a difference. text: one sentence for people. store may be NULL: about several. */

@@ -192,7 +192,8 @@ static void say_counted(struct compare *c)
 	if (t->conversations.bits)
 		snprintf(sample, sizeof sample, " (a sample of 1 in 2^%u)", t->conversations.bits);
 	survey_say(c->run, c->store, "messages", true, "%" PRIu64 " message%s in %zu conversation%s%s, from %s to %s%s%s%s", t->messages,
-	    plural(t->messages), t->conversations.count, plural(t->conversations.count), sample, im_instant_format(from, t->oldest_ms), im_instant_format(to, t->newest_ms),
+	    plural(t->messages), t->conversations.count, plural(t->conversations.count), sample, im_instant_format(from, t->oldest_ms),
+	    im_instant_format(to, t->newest_ms),
 	    c->before ? "; none is missing that was there in the drill of " : "", c->before ? c->when : "",
 	    c->older ? ", as far as this older recovery point goes" : "");
 	if (c->unproven_days)
@@ -249,8 +250,8 @@ static int check_silence(struct compare *c, struct im_error *err)
 	free(days);
 	char day[SURVEY_DAY_BYTES];
 	if (silent)
-		survey_say(c->run, c->store, "messages", true, "%zu day%s without any message between days with many, the first %s: was the server down then?", silent,
-		    plural(silent), survey_day(day, first * TALLY_DAY_MS));
+		survey_say(c->run, c->store, "messages", true,
+		    "%zu day%s without any message between days with many, the first %s: was the server down then?", silent, plural(silent), survey_day(day, first * TALLY_DAY_MS));
 	return 0;
 }
 
@@ -298,8 +299,8 @@ static int compare_with_before(struct compare *c, bool *ret_lost, struct im_erro
 static void say_unknown(struct survey_run *r, const struct survey_surveyed *s, const char *when)
 {
 	if (s->has_before && s->before.messages)
-		survey_say(r, s->store->name, "messages", false, "there is no message table that is known; in the drill of %s there was one with %" PRIu64 " message%s",
-		    when, s->before.messages, plural(s->before.messages));
+		survey_say(r, s->store->name, "messages", false,
+		    "there is no message table that is known; in the drill of %s there was one with %" PRIu64 " message%s", when, s->before.messages, plural(s->before.messages));
 }
 
 int survey_compare(struct survey_run *r, struct survey_surveyed *s, struct im_error *err)

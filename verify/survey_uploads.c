@@ -8,6 +8,7 @@
  */
 #include "verify/survey_internal.h"
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 
 #include <inttypes.h>
@@ -44,6 +45,7 @@ struct lookup {
 	int64_t until_ms;     /* the trees hold all that was there up to here; 0: not known yet */
 	int64_t newest_file_ms;
 	bool no_instant;      /* a tree does not know */
+	uint64_t store;       /* hash of the name of the last tree that holds attachments */
 };
 
 struct verdict { /* of one message store */
@@ -118,18 +120,20 @@ static void note_folder(struct lookup *l, const char *relative)
 static int on_entry(void *context, const char *relative, const struct stat *st, struct im_error *err)
 {
 	struct lookup *l = context;
-	(void)err;
 	if (S_ISDIR(st->st_mode))
 		note_folder(l, relative);
 	if (!S_ISREG(st->st_mode))
 		return 0;
-	const char *name = strrchr(relative, '/');
-	mark(l, name ? name + 1 : relative, st);
-	if (!name)
-		return 0;
-	while (name > relative && name[-1] != '/')
-		name--;
-	mark(l, name, st);
+	const char *slash = strrchr(relative, '/'), *folder = slash;
+	mark(l, slash ? slash + 1 : relative, st);
+	while (folder && folder > relative && folder[-1] != '/')
+		folder--;
+	char *tail = slash ? strndup(folder, (size_t)(slash + 1 - folder)) : NULL;
+	if (slash && !tail)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	if (tail)
+		mark(l, tail, st);
+	free(tail);
 	return 0;
 }
 
@@ -151,6 +155,7 @@ static int walk_trees(struct lookup *l, struct im_error *err)
 			survey_say(l->run, store->name, "attachments", false, "attachments could not be looked for: %s", why.text);
 		if (!l->in_tree)
 			continue;
+		l->store = hash64_of(&store->name, 1);
 		l->no_instant |= !store->instant_ms;
 		l->until_ms = !l->until_ms || store->instant_ms < l->until_ms ? store->instant_ms : l->until_ms;
 	}
@@ -221,6 +226,15 @@ static void say_more(char *text, size_t size, uint64_t n, const char *what)
 		snprintf(text + len, size - len, "; %s: %" PRIu64, what, n);
 }
 
+/* Was the store restored that held the attachments in the drill before? */
+static bool is_restored(const struct survey_run *r, uint64_t name)
+{
+	for (size_t i = 0; i < r->count; i++)
+		if (hash64_of(&r->stores[i].name, 1) == name)
+			return true;
+	return false;
+}
+
 static void say_verdict(struct survey_run *r, const struct survey_surveyed *s, const struct verdict *v)
 {
 	const char *name = s->store->name;
@@ -229,9 +243,10 @@ static void say_verdict(struct survey_run *r, const struct survey_surveyed *s, c
 		name_some(v, some, sizeof some);
 		survey_say(r, name, "attachments", false, "missing: %" PRIu64 ", with another size: %" PRIu64 ", of %" PRIu64 " attachments: %s",
 		    v->missing, v->wrong, v->found + v->missing + v->wrong, some);
-	} else if (!v->found && s->has_before && s->before.uploads_found && v->elsewhere && !s->older) {
-		survey_say(r, name, "attachments", false, "no attachment that messages refer to (%" PRIu64 ") is in a restored store; found in the drill before: %" PRIu64,
-		    v->elsewhere, s->before.uploads_found);
+	} else if (!v->found && s->has_before && s->before.uploads_found && v->elsewhere && !s->older && is_restored(r, s->before.uploads_store)) {
+		survey_say(r, name, "attachments", false,
+		    "no attachment that messages refer to (%" PRIu64 ") is in a restored store; found in the drill before: %" PRIu64, v->elsewhere,
+		    s->before.uploads_found);
 		return;
 	}
 	snprintf(text, sizeof text, "attachments found, with their sizes: %" PRIu64, v->found);
@@ -243,6 +258,19 @@ static void say_verdict(struct survey_run *r, const struct survey_surveyed *s, c
 	if (s->found.attachments_cut)
 		say_more(text, sizeof text, s->found.attachment_count, "only the first were looked for");
 	survey_say(r, name, "attachments", true, "%s", text);
+}
+
+/* Nothing was seen of the attachments: what the drill before knew of them stays known. */
+static void hand_on(struct survey_surveyed *s)
+{
+	struct tally *t = &s->found.tally, *before = &s->before;
+	free(t->absent);
+	t->uploads_found = before->uploads_found;
+	t->uploads_store = before->uploads_store;
+	t->uploads_until_ms = before->uploads_until_ms;
+	t->absent = TAKE_PTR(before->absent);
+	t->absent_count = before->absent_count;
+	before->absent_count = 0;
 }
 
 static int say_all(struct lookup *l, struct im_error *err)
@@ -259,6 +287,7 @@ static int say_all(struct lookup *l, struct im_error *err)
 	for (size_t i = 0; rc == 0 && i < r->surveyed_count; i++) {
 		struct survey_surveyed *s = &r->surveyed[i];
 		s->found.tally.uploads_found = v[i].found;
+		s->found.tally.uploads_store = v[i].found ? l->store : 0;
 		tally_sort_absent(&s->found.tally);
 		if (!s->found.attachment_count)
 			continue;
@@ -267,6 +296,8 @@ static int say_all(struct lookup *l, struct im_error *err)
 		else
 			survey_say(r, s->store->name, "attachments", true, "not looked for, since no store of files was restored; attachments that messages refer to: %zu",
 			    s->found.attachment_count);
+		if (!l->until_ms && s->has_before)
+			hand_on(s);
 	}
 	free(v);
 	return rc;

@@ -26,9 +26,10 @@ struct survey { /* in progress */
 	struct fence fence;
 	struct tally *tally;
 	struct uploads uploads;
+	int64_t first_later_id; /* lowest number of a row that is not to be counted; -1: there is none */
 };
 
-typedef int row_fn(struct survey *s, struct im_error *err);
+typedef int row_fn(struct survey *s, int64_t at_ms, struct im_error *err);
 
 static const char *text(const struct survey *s, int column)
 {
@@ -62,10 +63,9 @@ enum { ROW_ID, ROW_TIME, ROW_KIND, ROW_HOST, ROW_OWNER, ROW_PEER, ROW_XML, ROW_K
 #define EJABBERD_ROWS "SELECT id, timestamp, kind, %s, username, bare_peer, xml FROM archive NOT INDEXED"
 
 /* Other archives than these hold no messages, or (offline) only until they are delivered. */
-static int prosody_row(struct survey *s, struct im_error *err)
+static int prosody_row(struct survey *s, int64_t at_ms, struct im_error *err)
 {
 	const char *store = text(s, ROW_KIND);
-	int64_t at_ms = time_ms(s, ROW_TIME, 1);
 	bool room = strcmp(store, "muc_log") == 0;
 	if (strcmp(store, "uploads") == 0)
 		return uploads_register(&s->uploads, text(s, ROW_HOST), text(s, ROW_KEY), text(s, ROW_XML), at_ms, err);
@@ -77,10 +77,9 @@ static int prosody_row(struct survey *s, struct im_error *err)
 	return count(s, (const char *const[]){ text(s, ROW_HOST), store, text(s, ROW_OWNER), text(s, ROW_PEER) }, room, at_ms, err);
 }
 
-static int ejabberd_row(struct survey *s, struct im_error *err)
+static int ejabberd_row(struct survey *s, int64_t at_ms, struct im_error *err)
 {
 	const char *kind = text(s, ROW_KIND);
-	int64_t at_ms = time_ms(s, ROW_TIME, 1000000);
 	int rc = uploads_refer_to_paths(&s->uploads, text(s, ROW_XML), at_ms, err);
 	if (rc)
 		return rc;
@@ -96,15 +95,29 @@ static int stopped(const struct survey *s, struct im_error *err)
 	    s->request->path, (long long)s->request->limit_ms / 1000, s->schema->table);
 }
 
-static int scan(struct survey *s, row_fn *row, struct im_error *err)
+/* A service that the drill started may have written: what is dated since then is not of the recovery point. */
+static bool is_later(struct survey *s, int64_t id, int64_t at_ms)
 {
+	if (!s->request->until_ms || at_ms < s->request->until_ms)
+		return false;
+	if (s->first_later_id < 0 || id < s->first_later_id)
+		s->first_later_id = id;
+	return true;
+}
+
+static int scan(struct survey *s, bool prosody, struct im_error *err)
+{
+	row_fn *row = prosody ? prosody_row : ejabberd_row;
 	int step;
 	while ((step = sqlite3_step(s->rows)) == SQLITE_ROW) {
-		int64_t id = sqlite3_column_int64(s->rows, ROW_ID);
-		int rc = fence_expired(&s->fence) ? stopped(s, err) : row(s, err);
+		int64_t id = sqlite3_column_int64(s->rows, ROW_ID), at_ms = time_ms(s, ROW_TIME, prosody ? 1 : 1000000);
+		int rc = fence_expired(&s->fence) ? stopped(s, err) : 0;
+		bool later = rc == 0 && is_later(s, id, at_ms);
+		if (rc == 0 && !later)
+			rc = row(s, at_ms, err);
 		if (rc)
 			return rc;
-		if (id > s->tally->last_id)
+		if (!later && id > s->tally->last_id)
 			s->tally->last_id = id;
 	}
 	if (step == SQLITE_INTERRUPT)
@@ -141,10 +154,10 @@ static int survey_table(struct survey *s, struct im_error *err)
 	if (sqlite3_prepare_v2(s->db, sql, -1, &s->rows, NULL) != SQLITE_OK)
 		rc = im_fail(err, IM_EFAIL, "cannot read the messages in %s: %s", s->request->path, sqlite3_errmsg(s->db));
 	else
-		rc = scan(s, prosody ? prosody_row : ejabberd_row, err);
+		rc = scan(s, prosody, err);
 	sqlite3_finalize(s->rows);
 	if (rc == 0)
-		s->tally->counter = read_counter(s);
+		s->tally->counter = s->first_later_id >= 0 ? s->first_later_id - 1 : read_counter(s);
 	fence_lower(&s->fence);
 	return rc;
 }
@@ -178,7 +191,7 @@ static int survey_open(struct survey *s, struct store_survey *ret, struct im_err
 
 int sqlite_survey(const struct store_survey_request *q, struct store_survey *ret, struct im_error *err)
 {
-	struct survey s = { .request = q };
+	struct survey s = { .request = q, .first_later_id = -1 };
 	struct stat st;
 	*ret = (struct store_survey){ 0 };
 	if (stat(q->path, &st))

@@ -11,9 +11,9 @@
 #include <string.h>
 
 #define SLOT_MAX_CHARS 64
+#define SITE_MAX_CHARS 511
 #define RANDOM_MIN_CHARS 32 /* ejabberd: secret_length, 40 unless configured */
 #define RANDOM_MAX_CHARS 128
-#define NAME_MAX_CHARS 255
 
 static int add(struct uploads *u, uint64_t key, const struct store_attachment *a, struct im_error *err)
 {
@@ -121,51 +121,56 @@ void uploads_refer_to_slots(struct uploads *u, const char *text, int64_t time_ms
 		}
 }
 
-static bool made_of(const char *text, size_t len, const char *more)
+static bool alphanumeric(const char *text, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
-		if (!((unsigned char)text[i] < 128 && isalnum((unsigned char)text[i])) && !strchr(more, text[i]))
+		if ((unsigned char)text[i] >= 128 || !isalnum((unsigned char)text[i]))
 			return false;
 	return true;
 }
 
-/* HOST/…/USER/RANDOM/NAME: where RANDOM begins; 0 if it is no such link. */
-static size_t random_part(const char *link, size_t len)
+/* HOST/…/USER/RANDOM/NAME: its RANDOM; false if it is no such link. */
+static bool random_part(const char *link, size_t len, size_t *ret_at, size_t *ret_len)
 {
 	size_t slash[3] = { 0 }, count = 0; /* the last three */
 	for (size_t i = len; i > 0 && count < 3; i--)
 		if (link[i - 1] == '/')
 			slash[count++] = i - 1;
-	if (count < 3 || slash[2] == 0)
-		return 0;
-	size_t name = len - slash[0] - 1, random = slash[0] - slash[1] - 1, user = slash[1] - slash[2] - 1;
-	bool fits = name > 0 && name <= NAME_MAX_CHARS && user > 0 && random >= RANDOM_MIN_CHARS && random <= RANDOM_MAX_CHARS &&
-	    made_of(link + slash[0] + 1, name, "._-") && made_of(link + slash[1] + 1, random, "");
-	return fits ? slash[1] + 1 : 0;
+	if (count < 3 || slash[2] == 0 || slash[0] + 1 == len || slash[2] + 1 == slash[1])
+		return false;
+	*ret_at = slash[1] + 1;
+	*ret_len = slash[0] - *ret_at;
+	return *ret_len >= RANDOM_MIN_CHARS && *ret_len <= RANDOM_MAX_CHARS && alphanumeric(link + *ret_at, *ret_len);
 }
 
-static int refer_to_path(struct uploads *u, const char *link, size_t len, size_t random, int64_t time_ms, struct im_error *err)
+/* Where the file is offered: HOST/… without USER. */
+static uint64_t site_of(const char *link, size_t random)
 {
-	char *tail = strndup(link + random, len - random);
-	char *site = strndup(link, random - 1); /* with USER: cut off below */
-	if (!tail || !site) {
-		free(tail);
-		free(site);
+	char site[SITE_MAX_CHARS + 1];
+	size_t len = random - 1; /* up to USER, which is cut off */
+	while (link[len - 1] != '/')
+		len--;
+	len = len < SITE_MAX_CHARS ? len : SITE_MAX_CHARS;
+	memcpy(site, link, len);
+	site[len] = 0;
+	return hash64_of((const char *const[]){ site }, 1);
+}
+
+/* RANDOM alone tells the file: what follows it in a text may be more than its name. */
+static int refer_to_path(struct uploads *u, const char *link, size_t random, size_t len, int64_t time_ms, struct im_error *err)
+{
+	char *tail = strndup(link + random, len + 1); /* with the slash */
+	if (!tail)
 		return im_fail(err, IM_ENOMEM, "out of memory");
-	}
-	*strrchr(site, '/') = 0;
 	uint64_t key = hash64_of((const char *const[]){ tail }, 1);
 	const uint32_t *known = hash64_find(&u->index, key);
-	int rc = 0;
 	if (known) {
 		note(&u->items[*known], time_ms);
 		free(tail);
-	} else {
-		rc = add(u, key, &(struct store_attachment){ .tail = tail, .site = hash64_of((const char *const[]){ site }, 1), .bytes = -1,
-		    .registered_ms = -1, .referred_ms = time_ms }, err);
+		return 0;
 	}
-	free(site);
-	return rc;
+	return add(u, key, &(struct store_attachment){ .tail = tail, .site = site_of(link, random), .bytes = -1, .registered_ms = -1,
+	    .referred_ms = time_ms }, err);
 }
 
 int uploads_refer_to_paths(struct uploads *u, const char *text, int64_t time_ms, struct im_error *err)
@@ -173,9 +178,9 @@ int uploads_refer_to_paths(struct uploads *u, const char *text, int64_t time_ms,
 	const char *at = text;
 	int rc = 0;
 	for (size_t len; rc == 0 && text && next_link(&at, &len); at += len) {
-		size_t random = random_part(at, len);
-		if (random)
-			rc = refer_to_path(u, at, len, random, time_ms, err);
+		size_t random, random_len;
+		if (random_part(at, len, &random, &random_len))
+			rc = refer_to_path(u, at, random, random_len, time_ms, err);
 	}
 	return rc;
 }

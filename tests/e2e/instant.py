@@ -191,6 +191,9 @@ def users_of(folder):
 
 def clean_up(scratch):
     """Whatever a failed test left, among it servers that wait for ever."""
+    for pid in processes_of(scratch):  # or one of them starts another again
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
     pids = processes_of(scratch) + users_of(scratch)
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):

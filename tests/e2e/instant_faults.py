@@ -453,6 +453,7 @@ class Scene:
                 wire.mend()
         if self.disk:
             self.disk.thaw()
+        kill(*instant.processes_of(self.folder), number=signal.SIGSTOP)  # or one of them starts another again
         pids = instant.processes_of(self.folder) + users_of(self.folder)
         kill(*pids)
         for worker in reversed(self.started):

@@ -90,6 +90,7 @@ def write(path, note, rows, rng, ended, noted):
         db.execute("COMMIT")
         changed[n] = new
         os.write(note, b"%d %d %.6f\n" % (new, n, time.monotonic()))
+        time.sleep(0.002)  # SQLite's locks are not fair: else readers may starve
         if db is not life:
             db.close()
     life.close()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from instant import far_vault
 from imvault import NODE, OK, Node, check, main, running, scratch, stores_of
 from prosody import Listener, Sender, process_state, skip
 
@@ -175,6 +176,31 @@ async def drill__leaves_nothing_behind_when_it_is_killed():
         drill.check_clean()
 
 
+async def drill__and_restore_from_a_slow_vault_miss_the_target_and_alert():
+    if not os.path.exists("/dev/fuse") or not os.environ.get("IMVAULT_SLOW_FOLDER"):
+        skip("there is no /dev/fuse, or no libfuse, for a slow vault")
+    with scratch() as folder, running(folder, "wal") as server:
+        node = Node(folder)
+        node.setup(**stores_of(server))
+        server.add_uploads(20)
+        (await node.backup()).expect(OK)
+        drill, told = Drill(folder, server, node), Path(folder) / "told"
+        with node.config.open("a") as f:
+            f.write(f"[alert]\ncommand = tr -d '\\n' >>{told}; echo >>{told}\n")
+        words = ["--key", str(node.restore_key), "--node", NODE, "--rto", "1500ms"]
+        near = await node.run("drill", "--vault", str(node.vault), "--scratch", str(drill.room), *words)
+        near.expect(OK)
+        check(not told.exists(), "a drill that was in time told somebody")
+        with far_vault(node, 1, latency_us=20_000) as far:
+            late = (await node.run("drill", "--vault", str(far), "--scratch", str(drill.room), *words)).expect(MISSED)
+            check(late.json["verdict"] == "missed" and not late.json["rto_met"], f"{late.json}")
+            (await node.run("restore", "--vault", str(far), "--to", f"{folder}/back", *words)).expect(MISSED)
+        alerts = [json.loads(line) for line in told.read_text().splitlines() if line.strip()]
+        check([(a["kind"], a["exit_code"]) for a in alerts] == [("drill", MISSED), ("restore", MISSED)], f"alerts: {alerts}")
+        check(all("target" in a["text"] for a in alerts), f"alerts: {alerts}")
+        drill.check_clean()
+
+
 def read(path):
     try:
         return path.read_bytes().replace(b"\0", b" ")
@@ -184,4 +210,4 @@ def read(path):
 
 if __name__ == "__main__":
     main(drill__gives_the_right_verdicts, drill__notices_rows_that_were_lost_before_the_snapshot,
-         drill__leaves_nothing_behind_when_it_is_killed)
+         drill__leaves_nothing_behind_when_it_is_killed, drill__and_restore_from_a_slow_vault_miss_the_target_and_alert)

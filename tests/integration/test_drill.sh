@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 export HOME=$work/home
 unset XDG_STATE_HOME
 cd "$work" || exit 1
-mkdir data scratch
+mkdir data scratch theirs
 for i in 1 2 3; do add_row "$work/data/a.sqlite" "$i"; done
 echo upload >data/file
 cat >conf <<END
@@ -116,6 +116,19 @@ if [ "$(id -u)" = 0 ]; then
 	drill 1 --exec "echo last words; exit 3"
 	says "last words"
 	empty
+	# Somebody else has no namespaces, but his drills leave nothing either.
+	chmod 755 "$work"
+	cp -r vault restore.key scratch "$imvault" theirs/
+	chown -R nobody theirs
+	nobody() { runuser -u nobody -- ./imvault drill --vault vault --key restore.key --scratch scratch "$@" </dev/null >../out 2>../err; }
+	cd theirs || exit 1
+	nobody --instant --json
+	is 0 "$?" "exit of another user's drill"
+	nobody --exec true
+	is 2 "$?" "exit of another user's drill with a service"
+	cd ..
+	says "needs root"
+	is "" "$(ls -A theirs/scratch)" "another user's scratch folder"
 else
 	echo "not tried: a service in a sandbox, which needs root"
 	drill 2 --exec true

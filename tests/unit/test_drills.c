@@ -186,7 +186,7 @@ static void meta__has_the_fields_of_the_format(void **state)
 	result.phases[0] = (struct restore_phase){ .name = "fetch", .ms = 4, .bytes = 10 };
 	const struct forecast forecast = { .ready_p50_ms = 280, .ready_p95_ms = 400 };
 	const struct drill_facts facts = { .kind = "drill", .chosen = "random", .at = "2026-11-27T10:00:00.000Z", .operator_name = "o", .began_ms = 9, .rpo_ms = 4,
-		.mode = RESTORE_BLOCKS, .forecast = &forecast, .code = IM_EDIFFERENT, .difference_count = 2, .limit_cpus = 1, .nice = 10 };
+		.forecast = &forecast, .code = IM_EDIFFERENT, .difference_count = 2, .limit_cpus = 1, .nice = 10 };
 	json_t *m = drill_record_meta(&facts, &result), *own = json_object();
 	assert_ok(drills_append(r->f.restore, "im-01", m, own, NULL, &r->err), &r->err);
 	json_decref(m);

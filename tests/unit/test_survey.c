@@ -384,6 +384,26 @@ static void survey__the_instants_tell_which_recovery_point_is_older(void **state
 	assert_said(r, "as far as this older recovery point goes");
 }
 
+static void survey__what_the_drills_own_service_wrote_does_not_count(void **state)
+{
+	struct rig *r = *state;
+	const int64_t began_s = (DAY0 + DAYS) * DAY_S;
+	make(r);
+	auto_free char *copy = im_format("VACUUM INTO '%s/again.sqlite'", r->dir);
+	sqlite_rig_sql(r->db, copy);
+	put(r, "imvault-drill-1", "archive", "imvault-drill-1@im.example", began_s, "<message/>");
+	put(r, "imvault-drill-1", "archive", "imvault-drill-1@im.example", began_s + 1, "<message/>");
+	r->stores[0].until_ms = began_s * 1000 + 700;
+	survey(r);
+	assert_same(r);
+	assert_said(r, "480 messages in 10 conversations");
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(r->now, "archive"), "counter")), 480);
+	auto_free char *again = im_format("%s/again.sqlite", r->dir);
+	r->stores[0].path = again;
+	survey(r);
+	assert_same(r);
+}
+
 static void survey__an_emptied_archive_is_a_difference(void **state)
 {
 	struct rig *r = *state;
@@ -480,7 +500,7 @@ static void survey__a_malformed_earlier_survey_is_told_and_left_out(void **state
 	static const char *const bad[] = {
 		"{\"schema\":\"what\"}", "{\"messages\":-1}", "{\"sample_bits\":65}", "{\"sample_bits\":-1}", "{\"groups\":[[\"zz\"]]}",
 		"{\"groups\":[]}", "{\"groups\":7}", "{\"days\":[[0,-1,1]]}", "{\"days\":[[64,1,1]]}", "{\"days\":[[0,1,0]]}", "{\"days\":[[0,1000000,1]]}",
-		"{\"conversations\":\"====\"}", "{\"conversations\":\"AAAA\"}", "{\"conversations\":null}", "{\"uploads\":{}}", "{\"uploads\":{\"absent\":\"AAAA\"}}", "{\"newest_ms\":9000000000000000}" };
+		"{\"conversations\":\"====\"}", "{\"conversations\":\"AAAA\"}", "{\"conversations\":null}", "{\"uploads\":{}}", "{\"uploads\":{\"store\":\"0123456789abcdef\",\"absent\":\"AAAA\"}}", "{\"newest_ms\":9000000000000000}" };
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		json_t *change = json_loads(bad[i], 0, NULL);
 		json_decref(r->now);
@@ -707,6 +727,7 @@ static void survey__a_slot_nobody_sent_is_a_remark(void **state)
 	assert_said(r, "refers to it: 1");
 	survey(r);
 	assert_same(r);
+	assert_said(r, "refers to it: 1");
 }
 
 /* With end-to-end encryption no link can be read. */
@@ -723,6 +744,22 @@ static void survey__an_upload_without_a_link_that_was_there_before_is_missing(vo
 	assert_different(r, 1);
 	assert_said(r, "missing: 1");
 	assert_said(r, "000000000007.bin (registered 2024-10-09T00:00:05.000Z)");
+}
+
+static void survey__a_drill_without_files_does_not_forget_attachments(void **state)
+{
+	struct rig *r = *state;
+	make_uploads(r);
+	slot(r, 7, (DAY0 + 5) * DAY_S + 5, 10);
+	upload(r, 7, 10);
+	survey(r);
+	r->store_count = 1;
+	survey(r);
+	r->store_count = 2;
+	drop_upload(r, 7);
+	survey(r);
+	assert_different(r, 1);
+	assert_said(r, "missing: 1");
 }
 
 static void survey__without_a_store_of_files_it_is_a_remark(void **state)
@@ -748,12 +785,26 @@ static void survey__a_folder_of_uploads_that_is_no_longer_saved_is_a_difference(
 	assert_said(r, "no attachment that messages refer to (5) is in a restored store; found in the drill before: 5");
 }
 
+static void survey__a_drill_without_the_store_of_uploads_is_no_difference(void **state)
+{
+	struct rig *r = *state;
+	make_uploads(r);
+	survey(r);
+	auto_free char *other = im_format("%s/config", r->dir);
+	assert_int_equal(mkdir(other, 0700), 0);
+	r->stores[1].name = "config";
+	r->stores[1].path = other;
+	survey(r);
+	assert_same(r);
+	assert_said(r, "the folder is in no restored store): 5");
+}
+
 #define RANDOM "ABCDEFGHIJabcdefghij0123456789ABCDEFGHI"
 
 static void ejabberd_link(struct rig *r, const char *host, int n)
 {
 	sql(r, "INSERT INTO archive (username, timestamp, peer, bare_peer, xml, kind) VALUES ('anna', %" PRId64 ", 'o@x', 'o@x', "
-	       "'<message><body>https://%s:5443/upload/0123abcd/" RANDOM "%d/photo_%d.jpg</body></message>', 'chat')",
+	       "'<message><body>look: https://%s:5443/upload/0123abcd/" RANDOM "%d/p_%d_%%C3%%A9.jpg, nice</body></message>', 'chat')",
 	    (DAY0 * DAY_S + n) * 1000000, host, n, n);
 }
 
@@ -763,7 +814,7 @@ static void survey__ejabberd_links_are_looked_for_unless_they_lead_elsewhere(voi
 	sql(r, "%s", ejabberd_schema);
 	for (int n = 0; n < 4; n++) {
 		auto_free char *folder = im_format("%s/upload/0123abcd/" RANDOM "%d", r->tree, n);
-		auto_free char *path = im_format("%s/photo_%d.jpg", folder, n);
+		auto_free char *path = im_format("%s/p_%d_é.jpg", folder, n);
 		assert_ok(im_mkdirs(folder, 0700, &r->err), &r->err);
 		if (n != 2)
 			assert_ok(im_file_write(path, "x", 1, 0600, IM_FILE_NEW, &r->err), &r->err);
@@ -774,7 +825,7 @@ static void survey__ejabberd_links_are_looked_for_unless_they_lead_elsewhere(voi
 	survey(r);
 	assert_different(r, 1);
 	assert_said(r, "missing: 1, with another size: 0, of 4 attachments");
-	assert_said(r, "2/photo_2.jpg");
+	assert_said(r, RANDOM "2/ (message of");
 	assert_said(r, "attachments found, with their sizes: 3; offered where none was found");
 }
 
@@ -799,6 +850,7 @@ int main(void)
 		T(survey__a_loss_shows_at_an_older_recovery_point_too),
 		T(survey__lost_newest_messages_show_if_the_recovery_point_is_later),
 		T(survey__the_instants_tell_which_recovery_point_is_older),
+		T(survey__what_the_drills_own_service_wrote_does_not_count),
 		T(survey__an_emptied_archive_is_a_difference),
 		T(survey__a_table_that_is_gone_is_a_difference),
 		T(survey__a_counter_below_the_highest_number_is_a_difference),
@@ -821,8 +873,10 @@ int main(void)
 		T(survey__attachments_sent_after_the_files_instant_are_no_difference),
 		T(survey__a_slot_nobody_sent_is_a_remark),
 		T(survey__an_upload_without_a_link_that_was_there_before_is_missing),
+		T(survey__a_drill_without_files_does_not_forget_attachments),
 		T(survey__without_a_store_of_files_it_is_a_remark),
 		T(survey__a_folder_of_uploads_that_is_no_longer_saved_is_a_difference),
+		T(survey__a_drill_without_the_store_of_uploads_is_no_difference),
 		T(survey__ejabberd_links_are_looked_for_unless_they_lead_elsewhere),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
