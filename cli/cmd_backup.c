@@ -167,7 +167,7 @@ static int forecast_newest(const struct vault *v, const char *node, struct forec
 		return rc;
 	rc = snapshot_choose(v->storage, v->keyring, node, "latest", NULL, NULL, &s, NULL);
 	if (rc == 0)
-		rc = forecast_of_node(v, s, &history, forecast_target_of(s), ret, NULL);
+		rc = forecast_of_node(v, s, FORECAST_NOW, &history, forecast_target_of(s), ret, NULL);
 	snapshot_free(s);
 	drill_list_clear(&history);
 	return rc;

@@ -276,11 +276,10 @@ const struct drill_record *status_facts_drill(const struct status_facts *f, cons
 	return NULL;
 }
 
+/* Cron may ask every minute: nothing is written for it to production's disk, past probes know how fast that is. */
 static void make_forecast(struct status_facts *f)
 {
-	const struct im_config *c = f->cli->config;
-	const char *target = c && c->store_count ? c->stores[0].path : NULL;
-	f->has_forecast = f->newest && forecast_of_node(f->cli->vault, f->newest, &f->drills, target, &f->forecast, NULL) == 0;
+	f->has_forecast = f->newest && forecast_of_node(f->cli->vault, f->newest, FORECAST_NOW, &f->drills, NULL, &f->forecast, NULL) == 0;
 }
 
 static int gather_vault(struct status_facts *f, struct im_error *err)

@@ -10,6 +10,7 @@
 #include "verify/sandbox.h"
 #include "verify/survey.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -78,12 +79,23 @@ static void take_finding(void *context, const char *store, const char *check, bo
 
 /* --- before --- */
 
+/* A session is a scheduling group of its own, among which only the group's niceness counts: sched(7). */
+void drill_be_nice(void)
+{
+	auto_close int group = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+	char text[8];
+	ssize_t n = snprintf(text, sizeof text, "%d", NICE);
+	if (group >= 0)
+		n = write(group, text, (size_t)n);
+	setpriority(PRIO_PROCESS, 0, NICE);
+	syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_BEST_EFFORT_LOWEST);
+}
+
 static void hold_back(struct drill *d)
 {
 	cpu_set_t all, some;
 	unsigned want = d->request->cpus, got = 0;
-	setpriority(PRIO_PROCESS, 0, NICE);
-	syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_BEST_EFFORT_LOWEST);
+	drill_be_nice();
 	if (!want || sched_getaffinity(0, sizeof all, &all))
 		return;
 	CPU_ZERO(&some);
@@ -190,7 +202,7 @@ static int prepare(struct drill *d, struct im_error *err)
 	if (rc == 0)
 		rc = drills_read(q->vault, d->snapshot->node, &d->history, err);
 	if (rc == 0)
-		rc = forecast_of_node(q->vault, d->snapshot, &d->history, q->folder, &d->forecast, err);
+		rc = forecast_of_node(q->vault, d->snapshot, d->of_old ? 0 : d->at_ms ? d->at_ms : FORECAST_NOW, &d->history, q->folder, &d->forecast, err);
 	if (rc == 0)
 		rc = take_paths(d, err);
 	if (rc)

@@ -54,6 +54,8 @@ struct drill_result {
  */
 int drill_run(const struct drill_request *q, struct drill_result *ret, struct im_error *err);
 void drill_result_clear(struct drill_result *r);
+/* Lets this process, its session and what it starts give way to others. */
+void drill_be_nice(void);
 
 /* drill_record.c: a record's meta of a restore that was no drill, or of a drill (d not NULL: then r is its restore), FORMAT §10. */
 struct drill_facts {

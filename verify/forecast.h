@@ -26,6 +26,8 @@ struct forecast_machine { /* what the probe found; rates in bytes per second, 0:
 	double write_rate;       /* to the target's file system */
 };
 
+#define FORECAST_NOW INT64_MAX
+
 enum forecast_scenario { FORECAST_FULL, FORECAST_INSTANT };
 
 struct forecast {
@@ -44,8 +46,9 @@ struct forecast_node { /* both scenarios of a node, as status, backup, metrics a
 /* From the meta part alone, so with any key. logs are not counted here. read_bytes is an upper bound: which part of a
  * pack is needed, only restore keys can read. */
 void forecast_sizes_of_snapshot(const struct snapshot *s, struct forecast_sizes *ret);
-/* Adds what a restore to now would read of the logs behind the snapshot, from the names of their segments. */
-int forecast_sizes_add_logs(const struct vault *v, const struct snapshot *s, struct forecast_sizes *ret, struct im_error *err);
+/* Adds what a restore to an instant (FORECAST_NOW; 0: to the snapshot as it is) would read of the logs behind the snapshot, from the names of
+ * their segments. */
+int forecast_sizes_add_logs(const struct vault *v, const struct snapshot *s, int64_t until_ms, struct forecast_sizes *ret, struct im_error *err);
 /* At most 300 ms. target: the folder that would be restored to, or the nearest that exists above it; NULL: no write rate (4 MiB are
  * written there each time: whoever asks every minute passes NULL, and past probes count).
  * s: a snapshot whose packs may be read a little, or NULL: no read rate. */
@@ -55,8 +58,8 @@ const char *forecast_target_of(const struct snapshot *s);
 /* history: the node's, any order of scenarios; may be empty. Its content is not believed further than its form. */
 void forecast_make(enum forecast_scenario scenario, const struct forecast_sizes *sizes, const struct forecast_machine *machine,
     const struct drill_list *history, struct forecast *ret);
-/* All of the above for the node's newest snapshot s. target as in forecast_probe. */
-int forecast_of_node(const struct vault *v, const struct snapshot *s, const struct drill_list *history, const char *target,
+/* All of the above for a recovery of the node from snapshot s to an instant. target as in forecast_probe. */
+int forecast_of_node(const struct vault *v, const struct snapshot *s, int64_t until_ms, const struct drill_list *history, const char *target,
     struct forecast_node *ret, struct im_error *err);
 /* For records (FORMAT §10: `sizes`, `machine`); owned by the caller, NULL without memory. */
 json_t *forecast_sizes_json(const struct forecast_sizes *sizes);

@@ -95,30 +95,30 @@ void forecast_sizes_of_snapshot(const struct snapshot *s, struct forecast_sizes 
 	add_packs(s, stores, ret);
 }
 
-static int add_log(const struct vault *v, const struct snapshot *s, const json_t *store, struct forecast_sizes *ret, struct im_error *err)
+static int add_log(const struct vault *v, const struct snapshot *s, const json_t *store, int64_t until_ms, struct forecast_sizes *ret, struct im_error *err)
 {
 	const char *name = json_string_value(json_object_get(store, "name"));
 	struct log_anchor anchor;
 	struct log_route route;
-	if (!name || !im_name_valid(name) || !log_anchor_read(store, &anchor))
+	if (!until_ms || !name || !im_name_valid(name) || !log_anchor_read(store, &anchor))
 		return 0;
 	int rc = log_route_open(v->storage, v->keyring, s->node, name, &anchor, &route, err);
 	if (rc)
 		return rc;
-	rc = log_route_plan(&route, INT64_MAX, err);
+	rc = log_route_plan(&route, until_ms, err);
 	ret->log_bytes = plus(ret->log_bytes, rc ? 0 : route.bytes);
 	ret->log_segments = plus(ret->log_segments, rc ? 0 : route.segments);
 	log_route_clear(&route);
 	return rc;
 }
 
-int forecast_sizes_add_logs(const struct vault *v, const struct snapshot *s, struct forecast_sizes *ret, struct im_error *err)
+int forecast_sizes_add_logs(const struct vault *v, const struct snapshot *s, int64_t until_ms, struct forecast_sizes *ret, struct im_error *err)
 {
 	size_t i;
 	json_t *store;
 	json_array_foreach(json_object_get(s->record.meta, "stores"), i, store) {
 		struct im_error why = { 0 };
-		int rc = i < STORES_MAX ? add_log(v, s, store, ret, &why) : 0;
+		int rc = i < STORES_MAX ? add_log(v, s, store, until_ms, ret, &why) : 0;
 		if (rc && rc != IM_ECORRUPT && rc != IM_ENOTFOUND) /* a damaged log is verify's to tell */
 			return im_fail(err, rc, "%s", why.text);
 	}
@@ -141,12 +141,12 @@ const char *forecast_target_of(const struct snapshot *s)
 	return ret;
 }
 
-int forecast_of_node(const struct vault *v, const struct snapshot *s, const struct drill_list *history, const char *target,
+int forecast_of_node(const struct vault *v, const struct snapshot *s, int64_t until_ms, const struct drill_list *history, const char *target,
     struct forecast_node *ret, struct im_error *err)
 {
 	*ret = (struct forecast_node){ 0 };
 	forecast_sizes_of_snapshot(s, &ret->sizes);
-	int rc = forecast_sizes_add_logs(v, s, &ret->sizes, err);
+	int rc = forecast_sizes_add_logs(v, s, until_ms, &ret->sizes, err);
 	if (rc)
 		return rc;
 	forecast_probe(v, s, target, &ret->machine);

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/mounts.h"
+#include "verify/drill.h"
 
 #include <errno.h>
 #include <net/if.h>
@@ -67,7 +68,8 @@ int sandbox_command(const char *folder, const char *const *paths, const char *co
 	if (notes.failed || !file || !program || setenv(FOLDER_VARIABLE, folder, 1) || setenv(COMMAND_VARIABLE, command, 1))
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	int rc = im_file_write(file, notes.data, notes.len, 0600, IM_FILE_REPLACE, err);
-	if (rc == 0 && !(*ret = im_format("exec %s " SANDBOX_COMMAND, program)))
+	/* the comment is for people who see it fail */
+	if (rc == 0 && !(*ret = im_format("exec %s " SANDBOX_COMMAND " # %.*s", program, (int)strcspn(command, "\n"), command)))
 		rc = im_fail(err, IM_ENOMEM, "out of memory");
 	return rc;
 }
@@ -238,6 +240,7 @@ int sandbox_enter(struct im_error *err)
 	free(s.top);
 	if (rc)
 		return rc;
+	drill_be_nice(); /* the service has a session of its own */
 	umask(022);
 	setenv("IMVAULT_TARGET", "/", 1);
 	setenv("IMVAULT_DRILL", "1", 1);

@@ -409,7 +409,7 @@ static void sizes__are_known_to_a_node_key(void **state)
 	assert_int_equal(z.packs, n->newest->pack_count);
 	assert_true(z.read_bytes > 0 && z.read_bytes <= pack_bytes(n->newest));
 	assert_int_equal(z.log_segments, 0);
-	assert_ok(forecast_sizes_add_logs(n->vault, n->newest, &z, &n->err), &n->err);
+	assert_ok(forecast_sizes_add_logs(n->vault, n->newest, FORECAST_NOW, &z, &n->err), &n->err);
 	assert_int_equal(z.log_segments, 0);
 	const char *target = forecast_target_of(n->newest);
 	assert_true(strcmp(target, n->w.database) == 0 || strcmp(target, n->w.tree) == 0);
@@ -482,13 +482,19 @@ static void sizes__count_the_log_behind_the_image(void **state)
 	}
 	snapshot_free(n->newest);
 	assert_ok(snapshot_choose(n->vault->storage, n->vault->keyring, NULL, "latest", NULL, NULL, &n->newest, &n->err), &n->err);
-	assert_ok(forecast_sizes_add_logs(n->vault, n->newest, &z, &n->err), &n->err);
+	assert_ok(forecast_sizes_add_logs(n->vault, n->newest, FORECAST_NOW, &z, &n->err), &n->err);
 	assert_int_equal(z.log_segments, 3);
 	uint64_t fine = z.log_bytes;
 	assert_true(fine > 0);
+	z = (struct forecast_sizes){ 0 };
+	assert_ok(forecast_sizes_add_logs(n->vault, n->newest, T0 + 1500, &z, &n->err), &n->err);
+	assert_int_equal(z.log_segments, 1); /* up to then */
+	z = (struct forecast_sizes){ 0 };
+	assert_ok(forecast_sizes_add_logs(n->vault, n->newest, 0, &z, &n->err), &n->err);
+	assert_int_equal(z.log_segments, 0);
 	forge_coarse(f, 2, 4, 1);
 	z = (struct forecast_sizes){ 0 };
-	assert_ok(forecast_sizes_add_logs(n->vault, n->newest, &z, &n->err), &n->err);
+	assert_ok(forecast_sizes_add_logs(n->vault, n->newest, FORECAST_NOW, &z, &n->err), &n->err);
 	assert_int_equal(z.log_segments, 1); /* a restore takes that one */
 	forge_end(f);
 	free(f);
@@ -552,7 +558,7 @@ static void of_node__answers_for_both_scenarios(void **state)
 	struct node *n = *state;
 	struct drill_list history = { 0 };
 	struct forecast_node f;
-	assert_ok(forecast_of_node(n->vault, n->newest, &history, n->w.dir, &f, &n->err), &n->err);
+	assert_ok(forecast_of_node(n->vault, n->newest, FORECAST_NOW, &history, n->w.dir, &f, &n->err), &n->err);
 	assert_true(f.full.ready_p50_ms > 0 && f.full.ready_p95_ms > f.full.ready_p50_ms && f.instant.ready_p50_ms > 0);
 	assert_true(f.sizes.write_bytes > 0 && f.machine.cpus >= 1);
 	assert_int_equal(f.full.learned_from, 0);
