@@ -19,8 +19,8 @@ from prosody import Listener, Sender, process_state, skip
 MISSED, DIFFERENT, DAMAGED = 10, 11, 6
 HOOK = Path(__file__).resolve().parents[2] / "scripts/drill-prosody"
 
-if os.getuid():
-    skip("the drill's server needs a network namespace, which needs root")
+if subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"], capture_output=True).returncode:
+    skip("the drill's server needs namespaces of its own, which are not to be had here")
 
 
 def sum_of(path):

@@ -108,7 +108,7 @@ says "restore key"
 drill 2 --instant=never
 run 2 drill-service
 says "run by imvault drill only"
-if [ "$(id -u)" = 0 ]; then
+if unshare --mount --net --pid --fork true 2>/dev/null; then
 	drill 0 --exec "test \"\$IMVAULT_DRILL\" = 1 && sqlite3 '$work/data/a.sqlite' 'INSERT INTO t VALUES (4)' && echo outside >/etc/imvault-test-drill" --json
 	is 0 "$(json 'j["exec_status"]')" "the service's start"
 	is "$before" "$(find data -type f -exec sha256sum {} + | sort)" "what is protected, after a service wrote"
@@ -130,9 +130,8 @@ if [ "$(id -u)" = 0 ]; then
 	says "needs root"
 	is "" "$(ls -A theirs/scratch)" "another user's scratch folder"
 else
-	echo "not tried: a service in a sandbox, which needs root"
-	drill 2 --exec true
-	says "needs root"
+	echo "not tried: a service in a sandbox, which needs root and namespaces"
+	[ "$(id -u)" = 0 ] || drill 2 --exec true
 fi
 
 # A real restore is history, too; what is removed from the history is noticed.
