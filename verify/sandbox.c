@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Each file system of the machine is shown through an overlay whose upper side is memory, what cannot be overlaid
- * read-only; /run, /tmp and /dev/shm are new. Then the folders of the restored stores cover their original paths.
+ * read-only; /run and /dev/shm are new. Then the folders of the restored stores cover their original paths.
  * Production's sockets, ports, processes (see enclosure.c) and files are out of reach.
  */
 #include "verify/sandbox.h"
@@ -133,7 +133,7 @@ static int show_new(struct sandbox *s, const char *path, const char *mode)
 
 static bool is_special(const char *place)
 {
-	static const char *const own[] = { "/proc", "/sys", "/dev", "/run", "/tmp" };
+	static const char *const own[] = { "/proc", "/sys", "/dev", "/run" };
 	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
 		if (is_below(place, own[i]))
 			return true;
@@ -169,8 +169,6 @@ static int show_machine(struct sandbox *s)
 	if (access("/sys/kernel", F_OK) == 0 && (rc = show_read_only(s, "/sys", sys)))
 		return rc;
 	rc = show_new(s, "/run", "mode=0755");
-	if (rc == 0)
-		rc = show_new(s, "/tmp", "mode=1777");
 	return rc ? rc : show_new(s, "/dev/shm", "mode=1777");
 }
 

@@ -3,6 +3,7 @@
 for an absent recipient. Rates and latencies with and without `follow` are printed, not judged:
 that takes a quiet machine (scripts/bench)."""
 import asyncio
+import os
 import sqlite3
 import statistics
 import time
@@ -11,7 +12,7 @@ from following import Follower, lost_from, restored_copy
 from imvault import Node, check, main, running, scratch, stores_of
 from prosody import Sender, missing_from_archives
 
-ROUNDS, SECONDS, WINDOW, RATE = 3, 3, 40, 150
+ROUNDS, SECONDS, WINDOW, RATE = int(os.environ.get("ROUNDS", 1)), 3, 40, 150
 
 
 class Hurried(Sender):
