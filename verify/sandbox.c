@@ -37,39 +37,19 @@ struct sandbox {
 
 /* --- before --- */
 
-static char *quoted(const char *word)
-{
-	size_t n = 3;
-	for (const char *p = word; *p; p++)
-		n += *p == '\'' ? 4 : 1;
-	char *ret = malloc(n), *at = ret;
-	if (!ret)
-		return NULL;
-	*at++ = '\'';
-	for (const char *p = word; *p; p++)
-		at = *p == '\'' ? stpcpy(at, "'\\''") : (*at = *p, at + 1);
-	strcpy(at, "'");
-	return ret;
-}
-
 int sandbox_command(const char *folder, const char *const *paths, const char *command, char **ret, struct im_error *err)
 {
-	char self[4096];
 	auto_buf struct im_buf notes = { 0 };
-	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
 	if (geteuid())
 		return im_fail(err, IM_EUSAGE, "a drill starts a service in a network namespace of its own, which needs root; leave drill_exec and --exec out, or run it as root");
-	if (n < 0)
-		return im_fail_errno(err, IM_EFAIL, errno, "cannot find our own program");
-	self[n] = 0;
 	for (; *paths; paths++)
 		im_buf_put(&notes, *paths, strlen(*paths) + 1);
-	auto_free char *file = im_path_join(folder, "stores"), *program = quoted(self);
-	if (notes.failed || !file || !program || setenv(FOLDER_VARIABLE, folder, 1) || setenv(COMMAND_VARIABLE, command, 1))
+	auto_free char *file = im_path_join(folder, "stores"), *self = im_format("/proc/%d/exe", (int)getpid());
+	if (notes.failed || !file || !self || setenv(FOLDER_VARIABLE, folder, 1) || setenv(COMMAND_VARIABLE, command, 1))
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	int rc = im_file_write(file, notes.data, notes.len, 0600, IM_FILE_REPLACE, err);
-	/* the comment is for people who see it fail */
-	if (rc == 0 && !(*ret = im_format("exec %s " SANDBOX_COMMAND " # %.*s", program, (int)strcspn(command, "\n"), command)))
+	/* its path need not lead there in a mount namespace of one's own; the comment is for people who see it fail */
+	if (rc == 0 && !(*ret = im_format("exec %s " SANDBOX_COMMAND " # %.*s", self, (int)strcspn(command, "\n"), command)))
 		rc = im_fail(err, IM_ENOMEM, "out of memory");
 	return rc;
 }
