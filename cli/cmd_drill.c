@@ -139,7 +139,11 @@ static json_t *run_enclosed(void *context, const char *folder)
 	result_json(answer, &result);
 	say(cli, &result, rc);
 	drill_result_clear(&result);
-	return json_pack("{s:o, s:i, s:s}", "answer", answer, "code", rc, "error", err.text);
+	json_t *all = json_object();
+	json_object_set_new(all, "answer", answer);
+	output_integer(all, "code", rc);
+	output_text(all, "error", err.text);
+	return all;
 }
 
 static int take_cpus(const struct cli *cli, unsigned *ret, struct im_error *err)

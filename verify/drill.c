@@ -306,7 +306,9 @@ static int record(struct drill *d, int code, const struct im_error *why, struct 
 		.rpo_target_ms = r->rpo_target_ms, .rpo_ms = r->restore.rpo_ms, .rpo_met = r->rpo_met, .forecast = &r->forecast, .sizes = &d->forecast.sizes,
 		.machine = &d->forecast.machine, .limit_cpus = d->limit_cpus, .nice = NICE, .code = code, .difference_count = r->difference_count };
 	json_t *meta = drill_record_meta(&facts, &r->restore);
-	json_t *own = json_pack("{s:o, s:O*, s:s*}", "checks", checks_json(r), "surveys", d->surveys, "error", code ? why->text : NULL);
+	json_t *own = json_pack("{s:o, s:O*}", "checks", checks_json(r), "surveys", d->surveys), *error = code ? json_string(why->text) : NULL;
+	if (code)
+		json_object_set_new(own, "error", error ? error : json_string("(not text)"));
 	int rc = meta && own ? drills_append(q->vault, d->snapshot->node, meta, own, &r->object, err) : im_fail(err, IM_ENOMEM, "out of memory");
 	json_decref(meta);
 	json_decref(own);

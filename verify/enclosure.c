@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #define PREFIX "imvault-drill-"
+#define KEPT_PREFIX "imvault-kept-" /* which no later drill sweeps */
 
 enum { LOOK_EVERY_MS = 200, ANSWER_MAX_BYTES = 256 << 20, NO_NAMESPACES = 2 };
 
@@ -65,6 +66,9 @@ static int make_folder(struct enclosure *e, const char *scratch, struct im_error
 	e->scratch_fd = open(scratch, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (e->scratch_fd < 0)
 		return im_fail_errno(err, IM_EUSAGE, errno, "cannot use %s as scratch (--scratch, or scratch = in [drill])", scratch);
+	/* nobody takes a folder for a leftover before its own drill has locked it; who holds this for long is no drill */
+	for (int tries = 0; flock(e->scratch_fd, LOCK_EX | LOCK_NB) && tries < 250; tries++)
+		im_sleep_ms(20);
 	sweep(e->scratch_fd);
 	auto_free char *real = realpath(scratch, NULL);
 	e->folder = real ? im_path_join(real, PREFIX "XXXXXX") : NULL;
@@ -75,6 +79,20 @@ static int make_folder(struct enclosure *e, const char *scratch, struct im_error
 	e->folder_fd = open(e->folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (e->folder_fd < 0 || flock(e->folder_fd, LOCK_EX | LOCK_NB))
 		return im_fail_errno(err, IM_EIO, errno, "cannot lock %s", e->folder);
+	flock(e->scratch_fd, LOCK_UN);
+	return 0;
+}
+
+static int keep_folder(struct enclosure *e, struct im_error *err)
+{
+	const char *name = strrchr(e->folder, '/') + 1;
+	auto_free char *kept = im_format("%.*s" KEPT_PREFIX "%s", (int)(name - e->folder), e->folder, name + sizeof PREFIX - 1);
+	if (!kept)
+		return im_fail(err, IM_ENOMEM, "out of memory");
+	if (rename(e->folder, kept))
+		return im_fail_errno(err, IM_EIO, errno, "cannot rename %s", e->folder);
+	free(e->folder);
+	e->folder = TAKE_PTR(kept);
 	return 0;
 }
 
@@ -247,6 +265,8 @@ static int run(struct enclosure *e, json_t **ret, struct im_error *err)
 	wait_until_alone(e);
 	if (remove_folder(e, &why))
 		fprintf(stderr, "imvault: %s is left: %s; the next drill tries again\n", e->folder, why.text);
+	if (e->keep && keep_folder(e, &why))
+		fprintf(stderr, "imvault: %s; the next drill removes it\n", why.text);
 	return rc;
 }
 

@@ -91,12 +91,15 @@ empty
 drill 0 --keep --json
 kept=$(json 'j["kept"]')
 is upload "$(cat "$kept/root$work/data/file")" "what was kept"
+drill 0
+is upload "$(cat "$kept/root$work/data/file")" "what was kept, after another drill"
 rm -rf "$kept"
 
 # Mistakes.
 drill 2 --cpus none
 says "--cpus none"
 drill 7 --at 99
+drill 7 --at $'ff\xff' # what is no text is made printable on its way out
 drill 0 --at 2 --json # a snapshot is as old as it is
 is asked "$(json 'j["chosen"]')" "how it was chosen"
 drill 2 --ready true

@@ -121,6 +121,11 @@ static void enclosure__keeps_the_folder_if_asked_but_no_process(void **state)
 	assert_ok(run(r, litter, true), &r->err);
 	assert_int_equal(access(r->kept, F_OK), 0);
 	assert_false(somebody_lives(r));
+	char *kept = r->kept;
+	json_decref(r->answer);
+	assert_ok(run(r, litter, false), &r->err); /* the next one leaves it alone */
+	assert_int_equal(access(kept, F_OK), 0);
+	free(kept);
 }
 
 static void enclosure__ends_all_if_its_process_dies(void **state)
