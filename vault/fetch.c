@@ -398,14 +398,17 @@ static int read_range(void *job, unsigned worker, bool cancelled, struct im_erro
 	return 0;
 }
 
-/* Takes neighbours from items[0..count) as long as they make one sensible read. */
+/*
+ * Takes neighbours from items[0..count) as long as they make one sensible read. Never backwards: entries are opened
+ * where they lie, so one that came again behind another could not be opened a second time.
+ */
 static size_t gather(const struct fetch_item *items, size_t count, uint32_t *ret_len)
 {
 	uint64_t start = items->ref.offset, end = start + items->ref.stored;
 	size_t n = 1;
 	for (; n < count && items[n].ref.pack == items->ref.pack; n++) {
 		uint64_t next = items[n].ref.offset, next_end = next + items[n].ref.stored;
-		if (next < start || next > end + RANGE_GAP_BYTES || (next_end > end && next_end - start > RANGE_BYTES))
+		if (next < items[n - 1].ref.offset || next > end + RANGE_GAP_BYTES || (next_end > end && next_end - start > RANGE_BYTES))
 			break;
 		end = next_end > end ? next_end : end;
 	}

@@ -227,6 +227,39 @@ static void fetch_run__returns_what_many_threads_put(void **state)
 	free(items);
 }
 
+/* As a large file's parts may lie: in an entry, in another, and again in the first one. */
+static void fetch_run__in_a_given_order_comes_back_to_an_entry(void **state)
+{
+	struct rig *r = *state;
+	uint8_t data[20000];
+	struct pack_info packs[64] = { 0 };
+	struct fetch_item once[2], items[5];
+	for (unsigned i = 0; i < 2; i++) {
+		fill_bytes(data, sizeof data, i);
+		once[i] = (struct fetch_item){ .ref = put(r, ENTRY_EXTENT, NULL, data, sizeof data), .tag = i, .type = ENTRY_EXTENT };
+	}
+	assert_ok(packer_finish(r->packer, &r->err), &r->err);
+	uint32_t pack = once[0].ref.pack;
+	assert_int_equal(once[1].ref.pack, pack);
+	assert_true(once[0].ref.offset < once[1].ref.offset);
+	assert_ok(state_pack_get(r->f.state, pack, &packs[pack], &r->err), &r->err);
+	static const unsigned order[] = { 0, 0, 1, 0, 1 };
+	for (unsigned i = 0; i < 5; i++)
+		items[i] = once[order[i]];
+	struct collect c = { .r = r, .packs = packs };
+	struct fetcher *fetcher;
+	struct fetch_lane *lane;
+	assert_ok(fetcher_new(r->f.restore->storage, r->f.restore->keyring, &fetcher, &r->err), &r->err);
+	assert_ok(fetch_lane_new(&lane, &r->err), &r->err);
+	struct fetch_plan plan = { .items = items, .count = 5, .keep_order = true, .pack_of = pack_of, .sink = check_item, .context = &c };
+	assert_ok(fetch_run(fetcher, &plan, NULL, &r->err), &r->err);
+	assert_int_equal(c.seen, 5);
+	assert_ok(fetch_here(fetcher, lane, &plan, &r->err), &r->err);
+	assert_int_equal(c.seen, 10);
+	fetch_lane_free(lane);
+	fetcher_free(fetcher);
+}
+
 static int count_damage(void *context, const struct fetch_item *items, size_t count, const struct im_error *why, struct im_error *err)
 {
 	(void)items;
@@ -371,6 +404,7 @@ int main(void)
 		T(packer_set_dict__entries_come_back),
 		T(packer_finish__with_nothing_put_writes_nothing),
 		T(fetch_run__returns_what_many_threads_put),
+		T(fetch_run__in_a_given_order_comes_back_to_an_entry),
 		T(fetch_run__one_damaged_entry_harms_only_itself),
 		T(fetch_one__refuses_a_pack_whose_key_the_snapshot_does_not_know),
 		T(index_load__finds_content_after_the_state_was_lost),
