@@ -11,14 +11,18 @@
 #include "base/file.h"
 #include "restore/beneath.h"
 #include "restore/target.h"
+#include "vault/crypto.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 static const char marker_name[] = "marker";
@@ -80,6 +84,26 @@ static bool has_marker(const struct stage *s)
 	return fstatat(s->fd, marker_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
 }
 
+/*
+ * Where everything is made. ext4 puts files near their folder and passes over inodes that were freed there in the last minutes one
+ * by one (fs/ext4/ialloc.c, recently_deleted), so that a restore in place of many files that were just removed took four times as
+ * long. Below a folder marked as the top of a hierarchy it spreads new folders by the hash of their names. Elsewhere the mark means
+ * nothing or is refused.
+ */
+static int make_root(const struct stage *s)
+{
+	int flags = 0;
+	uint64_t number;
+	char apart[24];
+	if (ioctl(s->fd, FS_IOC_GETFLAGS, &flags) == 0) {
+		flags |= FS_TOPDIR_FL;
+		ioctl(s->fd, FS_IOC_SETFLAGS, &flags);
+	}
+	crypto_random(&number, sizeof number);
+	snprintf(apart, sizeof apart, "%016" PRIx64, number);
+	return mkdirat(s->fd, apart, 0700) || renameat(s->fd, apart, s->fd, "root");
+}
+
 int stage_open(
     struct stage *s, int parent_fd, const char *name, const char *where, struct im_error *err)
 {
@@ -95,7 +119,7 @@ int stage_open(
 		rc = write_marker(s, err);
 	if (rc == 0)
 		rc = beneath_remove(s->parent_fd, s->name, marker_name, err);
-	if (rc == 0 && (fchmod(s->fd, 0700) || mkdirat(s->fd, "root", 0700)))
+	if (rc == 0 && (fchmod(s->fd, 0700) || make_root(s)))
 		rc = im_fail_errno(err, IM_EIO, errno, "cannot make %s/root in %s", s->name, where);
 	if (rc == 0 && (s->root_fd = im_beneath_open(s->fd, "root", O_RDONLY | O_DIRECTORY, 0)) < 0)
 		rc = im_fail_errno(err, IM_EIO, errno, "cannot open %s/root in %s", s->name, where);
