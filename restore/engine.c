@@ -116,7 +116,8 @@ int engine_add(struct engine *e, const struct snapshot *snapshot, json_t *manife
 		.path_filter = path_filter,
 		.events = e->options.store_events,
 		.root_fd = root_fd,
-		.log = log };
+		.log = log,
+		.replay_us = &e->replay_us };
 	engine_declare_init(&s->rebuild);
 	s->engine = e;
 	s->ops = ops;
@@ -306,4 +307,5 @@ void engine_get_stats(const struct engine *e, struct engine_stats *ret)
 	ret->files = e->built.count;
 	ret->write_us = e->stats.fetch.sink_us + (e->writer ? writer_busy_us(e->writer) : 0);
 	ret->refused_owners = e->built.refused_owners;
+	ret->replay_us = e->replay_us;
 }

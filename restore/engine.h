@@ -36,6 +36,7 @@ struct engine_stats {
 	struct fetch_stats fetch;
 	uint64_t files, planned_bytes, read_bytes_planned, packs, fetch_us, write_us,
 	    refused_owners;
+	uint64_t replay_us; /* reading and laying the log, over all threads */
 };
 
 int engine_new(const struct engine_options *options, struct engine **ret, struct im_error *err);

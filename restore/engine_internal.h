@@ -63,7 +63,7 @@ struct engine {
 	size_t folder_count; /* may be more than are kept */
 	uint8_t *pack_seen; /* by the engine's pack numbers */
 	uint32_t pack_total;
-	_Atomic uint64_t done_bytes;
+	_Atomic uint64_t done_bytes, replay_us;
 	struct engine_stats stats;
 };
 

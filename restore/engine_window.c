@@ -58,7 +58,9 @@ int engine_put(struct engine *e, unsigned worker, const struct engine_piece *p, 
 		return 0;
 	if (f->transform) {
 		struct im_error why = { 0 };
+		int64_t start_us = im_monotonic_us();
 		int rc = f->transform(f->context, worker, p->offset, &data, p->len, &why);
+		e->replay_us += (uint64_t)(im_monotonic_us() - start_us);
 		if (rc == IM_ECORRUPT) {
 			lose(e, p, why.text);
 			return 0;

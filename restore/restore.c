@@ -171,6 +171,14 @@ int restore_plan(struct restore_job *job, struct im_error *err)
 	return rc;
 }
 
+static uint64_t log_bytes(const struct restore_result *r)
+{
+	uint64_t bytes = 0;
+	for (size_t i = 0; i < r->store_count; i++)
+		bytes += r->stores[i].log_bytes;
+	return bytes;
+}
+
 int restore_fetch(struct restore_job *job, struct im_error *err)
 {
 	struct engine_stats stats;
@@ -188,6 +196,8 @@ int restore_fetch(struct restore_job *job, struct im_error *err)
 	    ->of_threads = true;
 	restore_phase_add(job, "write", (int64_t)stats.write_us, bytes)
 	    ->of_threads = true;
+	if (log_bytes(job->result))
+		restore_phase_add(job, "replay", (int64_t)stats.replay_us, log_bytes(job->result))->of_threads = true;
 	job->result->bytes_written = rc ? 0 : bytes;
 	return rc;
 }

@@ -7,6 +7,7 @@
 #ifndef IM_STORES_STORE_H
 #define IM_STORES_STORE_H
 
+#include "base/clock.h"
 #include "base/config.h"
 #include "stores/tally.h"
 #include "vault/fetch.h"
@@ -118,9 +119,17 @@ struct rebuild {
 	void (*damaged)(struct rebuild *r, const char *text);
 	int root_fd;           /* the restore root: everything stays beneath it; -1: a dry run, nothing is written or transformed */
 	const struct rebuild_log *log; /* NULL: the image as it is */
+	_Atomic uint64_t *replay_us; /* grows by what reading and laying the log takes, over all threads; plans add their part. NULL: nobody asks */
 	bool log_taken;        /* set by plan: it lays the log over the image. A log that is not taken fails the store */
 	void *store_data;      /* the store's own, between plan and finish */
 };
+
+/* Time with the log that began at since_us (monotonic) has ended. */
+static inline void rebuild_replayed(const struct rebuild *r, int64_t since_us)
+{
+	if (r->log && r->replay_us)
+		*r->replay_us += (uint64_t)(im_monotonic_us() - since_us);
+}
 
 /* --- surveys: what restored stores hold, for drills --- */
 

@@ -298,7 +298,9 @@ static void update_counts(struct planner *p)
 
 static int plan_log(struct planner *p, struct im_error *err)
 {
+	int64_t start_us = im_monotonic_us();
 	int rc = files_lay_write(p->lay, on_new_member, p, err);
+	rebuild_replayed(p->tree.r, start_us);
 	if (rc)
 		return rc;
 	files_lay_warn(p->lay, p->tree.name);
@@ -310,7 +312,9 @@ static int plan_log(struct planner *p, struct im_error *err)
 
 static int plan_all(struct planner *p, struct im_error *err)
 {
+	int64_t start_us = im_monotonic_us();
 	int rc = files_lay_new(p->tree.r, &p->lay, err);
+	rebuild_replayed(p->tree.r, start_us);
 	if (!rc)
 		rc = files_tree_each(&p->tree, on_member, p, err);
 	if (!rc && p->promoted_count) {

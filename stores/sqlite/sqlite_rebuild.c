@@ -265,7 +265,9 @@ static int take_log(struct rebuild *r, struct plan *p, struct im_error *err)
 		int rc = loglayer_target(r->log, p->m.page_size, &end, err);
 		return rc ? rc : aim(p, &end, err);
 	}
+	int64_t start_us = im_monotonic_us();
 	int rc = logoverlay_new(r, p->m.page_size, p->m.pages, &p->overlay, &why);
+	rebuild_replayed(r, start_us);
 	if (rc == IM_ECORRUPT)
 		return refuse_log(p, why.text, err);
 	return rc ? im_fail(err, rc, "%s", why.text) : aim(p, logoverlay_end(p->overlay), err);

@@ -138,7 +138,8 @@ until_ok green
 stop INT 0
 is 1 "$(find vault/logs -mindepth 3 -maxdepth 3 | wc -l)" "epochs"
 
-run 0 restore --vault vault --key restore.key --to back
+run 0 restore --vault vault --key restore.key --to back --json
+is True "$(json '[p for p in j["phases"] if p["name"] == "replay"][0]["bytes"] == sum(s["log"]["bytes"] for s in j["stores"] if "log" in s)')" "the log's phase"
 is "0 1 2 3 4 5 6 7" "$(/usr/bin/python3 -c 'import os, sqlite3
 w = os.environ["work"]
 print(*[r[0] for r in sqlite3.connect(w + "/back" + w + "/chat.sqlite").execute("SELECT a FROM t")])')" "what was restored"
