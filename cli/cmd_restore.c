@@ -130,6 +130,8 @@ static void sizes_of_result(const struct cli *cli, const struct restore_result *
 	for (size_t i = 0; i < r->store_count; i++) {
 		const struct restore_store *s = &r->stores[i];
 		ret->database_bytes += checked && strcmp(s->type, "sqlite") == 0 ? s->bytes : 0;
+		if (strcmp(s->type, "sqlite") != 0)
+			forecast_sizes_count_small(s->files, s->bytes, ret);
 		ret->log_bytes += s->log_bytes;
 		ret->log_segments += s->log_segments;
 	}

@@ -17,6 +17,7 @@ struct forecast_sizes { /* what a recovery has to move; 0: not known or none */
 	uint64_t files, packs, stores;
 	uint64_t database_bytes; /* of write_bytes: in databases, which are checked by reading them */
 	uint64_t log_bytes, log_segments;
+	uint64_t small_files, small_bytes; /* of files and write_bytes: in trees of small files, which an instant restore brings at once */
 };
 
 struct forecast_machine { /* what the probe found; rates in bytes per second, 0: not measured */
@@ -43,9 +44,13 @@ struct forecast_node { /* both scenarios of a node, as status, backup, metrics a
 	struct forecast_machine machine;
 };
 
+#define FORECAST_SMALL_BYTES 131072 /* a tree whose files are smaller on average is one of small files */
+
 /* From the meta part alone, so with any key. logs are not counted here. read_bytes is an upper bound: which part of a
  * pack is needed, only restore keys can read. */
 void forecast_sizes_of_snapshot(const struct snapshot *s, struct forecast_sizes *ret);
+/* A tree's files, which are counted already, once more if they are small. */
+void forecast_sizes_count_small(uint64_t files, uint64_t bytes, struct forecast_sizes *ret);
 /* Adds what a restore to an instant (FORECAST_NOW; 0: to the snapshot as it is) would read of the logs behind the snapshot, from the names of
  * their segments. */
 int forecast_sizes_add_logs(const struct vault *v, const struct snapshot *s, int64_t until_ms, struct forecast_sizes *ret, struct im_error *err);

@@ -16,6 +16,8 @@
 #define TREE_DECODE 0.55   /* chunks of files are hashed as well */
 #define CHECK_RATE 710e6
 #define LOG_RATE 130e6
+#define FROM_MEMORY 2e9     /* packs that come faster do not come from a disk, and so do keys and names */
+#define OPEN_FROM_DISK 12.0 /* ms */
 /* Milliseconds for each file. */
 #define FILE_PLAN 0.002
 #define FILE_MAKE 0.050
@@ -23,7 +25,6 @@
 #define FILE_CHECK 0.002
 #define FILE_LAST_PAGE 1.2 /* instant: of a large file, the page that is not full comes at once */
 #define HYDRATE_SHARE 1.65 /* of a full restore's fetch: blocks come in the order of demand */
-#define EAGER_FILE_BYTES 131072.0 /* smaller files are there before an instant restore shows anything */
 
 static double or_default(double rate, double fallback)
 {
@@ -65,7 +66,8 @@ static double tree_bytes(const struct forecast_sizes *z)
 
 static double begin_ms(const struct forecast_sizes *z, const struct forecast_machine *m)
 {
-	return 12 + slowness(m) * ((double)z->packs * 0.05 + (double)z->write_bytes / 96e6 + (double)z->files * FILE_PLAN +
+	bool from_disk = m->read_rate > 0 && m->read_rate < FROM_MEMORY;
+	return 4 + (from_disk ? OPEN_FROM_DISK : 0) + slowness(m) * ((double)z->packs * 0.05 + (double)z->write_bytes / 96e6 + (double)z->files * FILE_PLAN +
 	    (double)z->log_segments * 0.4 + ms_of((double)z->log_bytes, LOG_RATE));
 }
 
@@ -81,9 +83,8 @@ static void full_parts(const struct forecast_sizes *z, const struct forecast_mac
 /* Small files at once, the rest while the service runs. */
 static void instant_parts(const struct forecast_sizes *z, const struct forecast_machine *m, struct forecast_parts *ret)
 {
-	double tree = tree_bytes(z), write = (double)z->write_bytes;
-	bool small = z->files > z->stores && tree / (double)z->files < EAGER_FILE_BYTES;
-	double eager = small ? tree : tree / 20, late = small || tree <= 0 ? 0 : (double)z->files;
+	double tree = tree_bytes(z), write = (double)z->write_bytes, small = fmin((double)z->small_bytes, tree);
+	double eager = small + (tree - small) / 20, late = tree > small && z->files > z->small_files ? (double)(z->files - z->small_files) : 0;
 	double share = write > 0 ? eager / write : 0, read = (double)z->read_bytes;
 	ret->ms[PART_BEGIN] = begin_ms(z, m);
 	ret->ms[PART_FETCH] = 5 + fetch_ms(read * share, 0, eager, (double)z->files, m);

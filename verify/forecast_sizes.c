@@ -75,6 +75,14 @@ static void add_packs(const struct snapshot *s, const json_t *stores, struct for
 		ret->read_bytes = ret->write_bytes + ret->write_bytes / 64;
 }
 
+void forecast_sizes_count_small(uint64_t files, uint64_t bytes, struct forecast_sizes *ret)
+{
+	if (!files || bytes / files >= FORECAST_SMALL_BYTES)
+		return;
+	ret->small_files = plus(ret->small_files, files);
+	ret->small_bytes = plus(ret->small_bytes, bytes);
+}
+
 void forecast_sizes_of_snapshot(const struct snapshot *s, struct forecast_sizes *ret)
 {
 	const json_t *stores = json_object_get(s->record.meta, "stores");
@@ -91,6 +99,8 @@ void forecast_sizes_of_snapshot(const struct snapshot *s, struct forecast_sizes 
 		ret->write_bytes = plus(ret->write_bytes, bytes);
 		ret->database_bytes = plus(ret->database_bytes, is_database(store) ? bytes : 0);
 		ret->files = plus(ret->files, is_database(store) ? 1 : figure(store, "files"));
+		if (!is_database(store))
+			forecast_sizes_count_small(figure(store, "files"), bytes, ret);
 	}
 	add_packs(s, stores, ret);
 }
@@ -159,9 +169,10 @@ int forecast_of_node(const struct vault *v, const struct snapshot *s, int64_t un
 
 json_t *forecast_sizes_json(const struct forecast_sizes *z)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "write_bytes", (json_int_t)z->write_bytes, "read_bytes", (json_int_t)z->read_bytes,
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "write_bytes", (json_int_t)z->write_bytes, "read_bytes", (json_int_t)z->read_bytes,
 	    "files", (json_int_t)z->files, "packs", (json_int_t)z->packs, "stores", (json_int_t)z->stores, "database_bytes", (json_int_t)z->database_bytes,
-	    "log_bytes", (json_int_t)z->log_bytes, "log_segments", (json_int_t)z->log_segments);
+	    "log_bytes", (json_int_t)z->log_bytes, "log_segments", (json_int_t)z->log_segments,
+	    "small_files", (json_int_t)z->small_files, "small_bytes", (json_int_t)z->small_bytes);
 }
 
 json_t *forecast_machine_json(const struct forecast_machine *m)
@@ -174,7 +185,8 @@ void forecast_sizes_read(const json_t *j, struct forecast_sizes *ret)
 {
 	*ret = (struct forecast_sizes){ .write_bytes = figure(j, "write_bytes"), .read_bytes = figure(j, "read_bytes"), .files = figure(j, "files"),
 		.packs = figure(j, "packs"), .stores = figure(j, "stores"), .database_bytes = figure(j, "database_bytes"),
-		.log_bytes = figure(j, "log_bytes"), .log_segments = figure(j, "log_segments") };
+		.log_bytes = figure(j, "log_bytes"), .log_segments = figure(j, "log_segments"),
+		.small_files = figure(j, "small_files"), .small_bytes = figure(j, "small_bytes") };
 }
 
 static double rate(const json_t *object, const char *name)

@@ -346,7 +346,7 @@ static void read__takes_only_sensible_figures(void **state)
 static void json__comes_back_as_it_was(void **state)
 {
 	(void)state;
-	struct forecast_sizes z = { 1, 2, 3, 4, 5, 6, 7, 8 }, z2;
+	struct forecast_sizes z = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 }, z2;
 	struct forecast_machine m2;
 	json_t *sizes = forecast_sizes_json(&z), *machine = forecast_machine_json(&usual);
 	forecast_sizes_read(sizes, &z2);
