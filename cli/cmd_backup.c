@@ -158,8 +158,9 @@ static char *ask_nobody(void *context, const char *path)
 	return ((const struct cli *)context)->options.passphrase_file ? session_ask(context, path) : NULL;
 }
 
-static int forecast_newest(const struct vault *v, const char *node, struct forecast_node *ret)
+static int forecast_newest(const struct cli *cli, const char *node, struct forecast_node *ret)
 {
+	const struct vault *v = cli->vault;
 	struct snapshot *s = NULL;
 	struct drill_list history;
 	int rc = drills_read(v, node, &history, NULL);
@@ -167,7 +168,7 @@ static int forecast_newest(const struct vault *v, const char *node, struct forec
 		return rc;
 	rc = snapshot_choose(v->storage, v->keyring, node, "latest", NULL, NULL, &s, NULL);
 	if (rc == 0)
-		rc = forecast_of_node(v, s, FORECAST_NOW, &history, forecast_target_of(s), ret, NULL);
+		rc = forecast_of_node(v, s, FORECAST_NOW, &history, forecast_target_of(s), cli->config->drill_exec != NULL, ret, NULL);
 	snapshot_free(s);
 	drill_list_clear(&history);
 	return rc;
@@ -180,7 +181,7 @@ static void tell_forecast(struct cli *cli, const struct backup_result *r)
 	char text[240], ground[120];
 	int64_t rto_ms = cli->config->rto_ms;
 	if (!r->snapshot || cli->options.quiet || (!cli->options.json && !isatty(STDOUT_FILENO)) ||
-	    vault_open(session_url(cli), session_key(cli), ask_nobody, cli, 0, &cli->vault, NULL) || forecast_newest(cli->vault, r->node, &f))
+	    vault_open(session_url(cli), session_key(cli), ask_nobody, cli, 0, &cli->vault, NULL) || forecast_newest(cli, r->node, &f))
 		return;
 	outlook_json(cli->json, &f);
 	output_integer(cli->json, "rto_ms", rto_ms);

@@ -135,6 +135,7 @@ static void sizes_of_result(const struct cli *cli, const struct restore_result *
 		ret->log_bytes += s->log_bytes;
 		ret->log_segments += s->log_segments;
 	}
+	ret->service = cli->options.exec != NULL;
 	ret->read_bytes = r->bytes_to_read > ret->log_bytes ? r->bytes_to_read - ret->log_bytes : 0;
 }
 

@@ -279,7 +279,8 @@ const struct drill_record *status_facts_drill(const struct status_facts *f, cons
 /* Cron may ask every minute: nothing is written for it to production's disk, past probes know how fast that is. */
 static void make_forecast(struct status_facts *f)
 {
-	f->has_forecast = f->newest && forecast_of_node(f->cli->vault, f->newest, FORECAST_NOW, &f->drills, NULL, &f->forecast, NULL) == 0;
+	bool service = f->cli->config && f->cli->config->drill_exec;
+	f->has_forecast = f->newest && forecast_of_node(f->cli->vault, f->newest, FORECAST_NOW, &f->drills, NULL, service, &f->forecast, NULL) == 0;
 }
 
 static int gather_vault(struct status_facts *f, struct im_error *err)

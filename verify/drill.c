@@ -202,7 +202,8 @@ static int prepare(struct drill *d, struct im_error *err)
 	if (rc == 0)
 		rc = drills_read(q->vault, d->snapshot->node, &d->history, err);
 	if (rc == 0)
-		rc = forecast_of_node(q->vault, d->snapshot, d->of_old ? 0 : d->at_ms ? d->at_ms : FORECAST_NOW, &d->history, q->folder, &d->forecast, err);
+		rc = forecast_of_node(q->vault, d->snapshot, d->of_old ? 0 : d->at_ms ? d->at_ms : FORECAST_NOW, &d->history, q->folder, q->exec_command != NULL,
+		    &d->forecast, err);
 	if (rc == 0)
 		rc = take_paths(d, err);
 	if (rc)

@@ -173,7 +173,8 @@ static double correct(const struct question *q, enum forecast_part part, double 
 	size_t n = 0;
 	for (size_t i = 0; i < q->count; i++) {
 		const struct forecast_lesson *l = &q->lessons[i];
-		if ((l->scenario != q->scenario && !is_shared(part)) || !factor_of(q, l, part, &points[n].value))
+		bool silent = part == PART_START && l->took.ms[part] <= 0;
+		if (silent || (l->scenario != q->scenario && !is_shared(part)) || !factor_of(q, l, part, &points[n].value))
 			continue;
 		points[n++].weight = weight_of(l, q->count - 1 - i, q->scenario, q->sizes, q->machine);
 	}
@@ -277,6 +278,7 @@ void forecast_make(enum forecast_scenario scenario, const struct forecast_sizes 
 	struct forecast_lesson lessons[FORECAST_LESSONS_MAX];
 	struct forecast_sizes known = *sizes;
 	size_t count = forecast_lessons_take(history, machine, lessons);
+	known.service |= count && lessons[count - 1].sizes.service;
 	guess_files(lessons, count, &known);
 	struct question q = { .scenario = scenario, .sizes = &known, .machine = machine, .here = true, .lessons = lessons, .count = count };
 	struct forecast_parts p;

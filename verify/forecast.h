@@ -18,6 +18,7 @@ struct forecast_sizes { /* what a recovery has to move; 0: not known or none */
 	uint64_t database_bytes; /* of write_bytes: in databases, which are checked by reading them */
 	uint64_t log_bytes, log_segments;
 	uint64_t small_files, small_bytes; /* of files and write_bytes: in trees of small files, which an instant restore brings at once */
+	bool service;            /* one is started at the end; not in records, whose phases say it */
 };
 
 struct forecast_machine { /* what the probe found; rates in bytes per second, 0: not measured */
@@ -63,9 +64,10 @@ const char *forecast_target_of(const struct snapshot *s);
 /* history: the node's, any order of scenarios; may be empty. Its content is not believed further than its form. */
 void forecast_make(enum forecast_scenario scenario, const struct forecast_sizes *sizes, const struct forecast_machine *machine,
     const struct drill_list *history, struct forecast *ret);
-/* All of the above for a recovery of the node from snapshot s to an instant. target as in forecast_probe. */
+/* All of the above for a recovery of the node from snapshot s to an instant. target as in forecast_probe. service: one will be started;
+ * if the last recovery started one, that is expected anyway. */
 int forecast_of_node(const struct vault *v, const struct snapshot *s, int64_t until_ms, const struct drill_list *history, const char *target,
-    struct forecast_node *ret, struct im_error *err);
+    bool service, struct forecast_node *ret, struct im_error *err);
 /* For records (FORMAT §10: `sizes`, `machine`); owned by the caller, NULL without memory. */
 json_t *forecast_sizes_json(const struct forecast_sizes *sizes);
 json_t *forecast_machine_json(const struct forecast_machine *machine);

@@ -117,7 +117,9 @@ static bool take_one(const struct drill_record *r, const struct forecast_machine
 	ret->foretold_ms = (double)r->forecast_p50_ms;
 	take_sizes(r, &ret->sizes);
 	take_machine(r, now, &ret->machine);
-	return ret->sizes.write_bytes > 0 && take_times(r, ret);
+	bool taught = ret->sizes.write_bytes > 0 && take_times(r, ret);
+	ret->sizes.service = ret->took.ms[PART_START] > 0;
+	return taught;
 }
 
 size_t forecast_lessons_take(const struct drill_list *history, const struct forecast_machine *now, struct forecast_lesson ret[FORECAST_LESSONS_MAX])

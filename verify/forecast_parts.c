@@ -18,6 +18,7 @@
 #define LOG_RATE 130e6
 #define FROM_MEMORY 2e9     /* packs that come faster do not come from a disk, and so do keys and names */
 #define OPEN_FROM_DISK 12.0 /* ms */
+#define SERVICE_GUESS 400.0 /* ms, as long as none was started: a small server, and a login */
 /* Milliseconds for each file. */
 #define FILE_PLAN 0.002
 #define FILE_MAKE 0.050
@@ -96,7 +97,7 @@ static void instant_parts(const struct forecast_sizes *z, const struct forecast_
 void forecast_parts_of(enum forecast_scenario scenario, const struct forecast_sizes *sizes, const struct forecast_machine *machine,
     struct forecast_parts *ret)
 {
-	*ret = (struct forecast_parts){ 0 };
+	*ret = (struct forecast_parts){ .ms = { [PART_START] = sizes->service ? SERVICE_GUESS : 0 } };
 	if (scenario == FORECAST_FULL)
 		full_parts(sizes, machine, ret);
 	else

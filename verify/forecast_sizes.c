@@ -152,10 +152,11 @@ const char *forecast_target_of(const struct snapshot *s)
 }
 
 int forecast_of_node(const struct vault *v, const struct snapshot *s, int64_t until_ms, const struct drill_list *history, const char *target,
-    struct forecast_node *ret, struct im_error *err)
+    bool service, struct forecast_node *ret, struct im_error *err)
 {
 	*ret = (struct forecast_node){ 0 };
 	forecast_sizes_of_snapshot(s, &ret->sizes);
+	ret->sizes.service = service;
 	int rc = forecast_sizes_add_logs(v, s, until_ms, &ret->sizes, err);
 	if (rc)
 		return rc;

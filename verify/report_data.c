@@ -152,7 +152,7 @@ static int read_snapshots(struct report *r, const struct report_request *request
 		r->summary.rto_ms = request->rto_ms ? request->rto_ms : (int64_t)figure(newest->record.meta, "rto_ms");
 		r->summary.rpo_ms = request->rpo_ms ? request->rpo_ms : (int64_t)figure(newest->record.meta, "rpo_ms");
 		r->summary.has_forecast =
-		    forecast_of_node(r->vault, newest, FORECAST_NOW, &r->drills, request->target, &r->forecast, &why) == 0;
+		    forecast_of_node(r->vault, newest, FORECAST_NOW, &r->drills, request->target, false, &r->forecast, &why) == 0;
 	}
 	snapshot_free(newest);
 	snapshot_list_clear(&list);

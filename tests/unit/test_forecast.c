@@ -282,6 +282,27 @@ static void make__a_full_restore_says_little_of_an_instant_one(void **state)
 	assert_within(ask(r, FORECAST_INSTANT, 1000, &usual).ready_p50_ms, (double)before, 50);
 }
 
+/* Before any was started it is a guess; afterwards what it took. */
+static void make__expects_the_service_that_will_be_started(void **state)
+{
+	struct rig *r = *state;
+	struct forecast_sizes z = sizes_of(1000);
+	int64_t without = ask_of(r, FORECAST_FULL, &z, &usual).ready_p50_ms;
+	z.service = true;
+	int64_t guess = ask_of(r, FORECAST_FULL, &z, &usual).ready_p50_ms - without;
+	assert_true(guess >= 100 && guess <= 2000);
+	for (int i = 0; i < 3; i++) {
+		json_t *m = meta_of(&(struct recovery){ .mb = 1000, .factor = 1, .scenario = "full", .verdict = "passed" });
+		json_array_append_new(json_object_get(m, "phases"), phase("start", 5000));
+		json_object_set_new(m, "service_ready_ms", json_integer(json_integer_value(json_object_get(m, "service_ready_ms")) + 5000));
+		append(r, m);
+	}
+	int64_t expected = (int64_t)truth_ms(1000, 1) + 5000;
+	assert_within(ask_of(r, FORECAST_FULL, &z, &usual).ready_p50_ms, (double)expected, 10);
+	z.service = false; /* nobody said, but the last recovery started one */
+	assert_within(ask_of(r, FORECAST_FULL, &z, &usual).ready_p50_ms, (double)expected, 10);
+}
+
 static void make__knows_the_number_of_files_from_the_last_recovery(void **state)
 {
 	struct rig *r = *state;
@@ -558,7 +579,7 @@ static void of_node__answers_for_both_scenarios(void **state)
 	struct node *n = *state;
 	struct drill_list history = { 0 };
 	struct forecast_node f;
-	assert_ok(forecast_of_node(n->vault, n->newest, FORECAST_NOW, &history, n->w.dir, &f, &n->err), &n->err);
+	assert_ok(forecast_of_node(n->vault, n->newest, FORECAST_NOW, &history, n->w.dir, false, &f, &n->err), &n->err);
 	assert_true(f.full.ready_p50_ms > 0 && f.full.ready_p95_ms > f.full.ready_p50_ms && f.instant.ready_p50_ms > 0);
 	assert_true(f.sizes.write_bytes > 0 && f.machine.cpus >= 1);
 	assert_int_equal(f.full.learned_from, 0);
@@ -581,6 +602,7 @@ int main(void)
 		TEST(make__the_service_belongs_to_ready_alone),
 		TEST(make__tells_its_own_error),
 		TEST(make__a_full_restore_says_little_of_an_instant_one),
+		TEST(make__expects_the_service_that_will_be_started),
 		TEST(make__knows_the_number_of_files_from_the_last_recovery),
 		TEST(make__survives_any_figures),
 		cmocka_unit_test(read__takes_only_sensible_figures),
