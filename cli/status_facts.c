@@ -387,17 +387,25 @@ static void find_next(struct status_facts *f)
 	add_next(f, RUN_REPORT, every(f, c->report_every_ms, "report_ms"), f->reported_ms);
 }
 
-/* What this machine remembers and what the vault has of all machines are two witnesses: the newer one counts. */
+/* What this machine remembers and what the vault has of all machines are two witnesses: the newer one counts. A clock that was
+ * ahead must not make a run that is never due again. */
+static int64_t newer_of(const struct status_facts *f, int64_t here_ms, const struct runlog *vault)
+{
+	int64_t ms = here_ms <= f->now_ms ? here_ms : 0;
+	if (vault->known && vault->last.time_ms > ms)
+		ms = vault->last.time_ms;
+	return ms < f->now_ms ? ms : f->now_ms;
+}
+
 static void find_runs(struct status_facts *f)
 {
-	const struct runlog *verify = &f->verify_log, *report = &f->report_log;
+	const struct runlog *verify = &f->verify_log;
 	int64_t here_ms = f->runs[RUN_VERIFY].damage_ms;
-	f->reported_ms = runs_last_ms(&f->runs[RUN_REPORT]);
-	if (report->known && report->last.time_ms > f->reported_ms)
-		f->reported_ms = report->last.time_ms;
-	if (verify->known && verify->last.time_ms > f->verified_ms)
-		f->verified_ms = verify->last.time_ms;
+	f->verified_ms = newer_of(f, f->verified_ms, verify);
+	f->reported_ms = newer_of(f, runs_last_ms(&f->runs[RUN_REPORT]), &f->report_log);
 	f->damage_ms = here_ms > verify->clean_ms && here_ms > verify->damage_ms ? here_ms : verify->damage_ms;
+	if (f->damage_ms > f->now_ms)
+		f->damage_ms = f->now_ms;
 }
 
 /* --- all of it --- */

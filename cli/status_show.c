@@ -173,11 +173,11 @@ static void show_vault(const struct cli *cli, const struct status_facts *f)
 	output_line(cli, "          %s free; %s%s", space, growth, left);
 }
 
-/* Of the newest record in the vault, if that is the one that counts. */
+/* Of the newest record in the vault, if that run is the one that counts; this machine may date it a little later. */
 static const char *verified_where(char *ret, size_t size, const struct status_facts *f)
 {
 	const struct runlog_run *r = &f->verify_log.last;
-	if (!f->verify_log.known || r->time_ms < f->verified_ms)
+	if (!f->verify_log.known || r->time_ms + 1000 < f->verified_ms)
 		return "";
 	snprintf(ret, size, " on %.24s, %d %% read", *r->host ? r->host : "?", r->read_percent < 0 ? 0 : r->read_percent);
 	return ret;

@@ -31,7 +31,7 @@ struct runlog {
 	int64_t damage_ms;            /* when damage was last found that no such run disproved since; 0: none is known */
 	bool damage_by_restore_key;   /* then only a run with a restore key disproves it: node keys do not see all of it */
 	size_t finding_count;         /* objects that cannot be believed: forged, renamed, of the future */
-	char finding[IM_ERROR_TEXT_BYTES]; /* the newest of them, a sentence */
+	char finding[IM_ERROR_TEXT_BYTES]; /* one of them, a sentence */
 };
 
 /* May the vault's key sign run records of this node? A restore key always; a node key where it may write. */
