@@ -187,7 +187,8 @@ static void keep_record(const struct cli *cli, const struct restore_result *r, i
 	struct im_error why = { 0 };
 	struct forecast_sizes sizes;
 	sizes_of_result(cli, r, &sizes);
-	const struct drill_facts facts = { .kind = "restore", .at = o->at, .operator_name = o->operator_name ? o->operator_name : me, .reason = o->reason, .began_ms = began_ms, .rpo_ms = r->rpo_ms,
+	const struct drill_facts facts = { .kind = "restore", .at = o->at, .operator_name = o->operator_name ? o->operator_name : me,
+		.reason = o->reason, .began_ms = began_ms, .rpo_ms = r->rpo_ms,
 		.sizes = &sizes, .code = code };
 	json_t *meta = drill_record_meta(&facts, r), *own = json_object();
 	if (drills_append(cli->vault, r->node, meta, own, NULL, &why))

@@ -167,7 +167,8 @@ static int tell_folder(void *context, const char *name, uint64_t size_bytes)
 	return tell_node(context, copy);
 }
 
-/* A node's own timer speaks for that node, though it checks the whole vault; who names none speaks for all. A run that could not check says nothing. */
+/* A node's own timer speaks for that node, though it checks the whole vault; who names none speaks for all. A run that could not
+ * check says nothing. */
 static void tell_vault(const struct cli *cli, const struct verify_result *r, int rc)
 {
 	const struct key_file *key = cli->vault->key;

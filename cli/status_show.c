@@ -191,7 +191,8 @@ static void show_trust(const struct cli *cli, const struct status_facts *f)
 	else if (f->state_agrees)
 		output_line(cli, "state     agrees with the vault up to snapshot %" PRIu64, f->state_seq);
 	if (f->verified_ms)
-		output_line(cli, "verify    %s ago%s", status_span(ago, sizeof ago, f->now_ms - f->verified_ms), verified_where(where, sizeof where, f));
+		output_line(cli, "verify    %s ago%s", status_span(ago, sizeof ago, f->now_ms - f->verified_ms),
+		    verified_where(where, sizeof where, f));
 	else
 		output_line(cli, "verify    never; imvault verify --read=10 reads a tenth each time");
 }
@@ -200,17 +201,19 @@ static void show_next(const struct cli *cli, const struct status_facts *f)
 {
 	char line[LINE_COLUMNS] = "", one[60], when[40];
 	const char *head = "next";
+	size_t n;
 	for (size_t i = 0; i < f->next_count; i++) {
 		const struct status_next *x = &f->next[i];
 		bool past = x->due_ms <= f->now_ms;
-		snprintf(one, sizeof one, "%s %s%s%s", runs_name(x->command), x->overdue ? "OVERDUE" : past ? "now" : "in ",
-		    past || x->overdue ? "" : status_span(when, sizeof when, x->due_ms - f->now_ms), i + 1 < f->next_count ? ", " : "");
-		if (strlen(line) + strlen(one) > sizeof line - 12) {
-			output_line(cli, "%-9s %s", head, line);
+		snprintf(one, sizeof one, "%s %s%s", runs_name(x->command), x->overdue ? "OVERDUE" : past ? "now" : "in ",
+		    past || x->overdue ? "" : status_span(when, sizeof when, x->due_ms - f->now_ms));
+		if (strlen(line) + strlen(one) > sizeof line - 14) {
+			output_line(cli, "%-9s %s,", head, line);
 			head = "";
 			line[0] = '\0';
 		}
-		strcat(line, one);
+		n = strlen(line);
+		snprintf(line + n, sizeof line - n, "%s%s", n ? ", " : "", one);
 	}
 	output_line(cli, "%-9s %s", head, f->next_count ? line : "not known: [schedule] in the configuration says how often what runs");
 }

@@ -48,8 +48,8 @@ static int teardown(void **state)
 
 static struct runlog_run run_of(int64_t hours_ago, int read_percent, uint64_t damaged)
 {
-	return (struct runlog_run){ .time_ms = NOW_MS - hours_ago * HOUR_MS, .duration_ms = 5, .exit_code = damaged ? 6 : 0, .read_percent = read_percent,
-		.damaged = damaged, .host = "spare", .version = "0.1" };
+	return (struct runlog_run){ .time_ms = NOW_MS - hours_ago * HOUR_MS, .duration_ms = 5, .exit_code = damaged ? 6 : 0,
+		.read_percent = read_percent, .damaged = damaged, .host = "spare", .version = "0.1" };
 }
 
 /* Returns the object's name. */
@@ -87,7 +87,8 @@ static void plant(struct rig *r, const struct vault *v, enum record_kind kind, j
 
 static json_t *meta_of(const char *node, const char *command, int64_t time_ms)
 {
-	return json_pack("{s:s, s:s, s:I, s:i, s:i}", "node", node, "command", command, "time_ms", (json_int_t)time_ms, "exit_code", 0, "read_percent", 100);
+	return json_pack("{s:s, s:s, s:I, s:i, s:i}", "node", node, "command", command, "time_ms", (json_int_t)time_ms, "exit_code", 0,
+	    "read_percent", 100);
 }
 
 static void nothing__is_an_empty_log(void **state)
@@ -266,8 +267,8 @@ static void future__counts_for_nothing(void **state)
 static void hostile_names__are_findings(void **state)
 {
 	struct rig *r = *state;
-	static const char *const names[] = { "x", "ffffffffffffffff-0123456789abcdef", "0000000000000000-0123456789abcdef", "00000199ABCDEF00-0123456789abcdef",
-		"0000019900000000-0123456789abcdef0", "sub/0000019900000000-0123456789abcdef" };
+	static const char *const names[] = { "x", "ffffffffffffffff-0123456789abcdef", "0000000000000000-0123456789abcdef",
+		"00000199ABCDEF00-0123456789abcdef", "0000019900000000-0123456789abcdef0", "sub/0000019900000000-0123456789abcdef" };
 	verified(r, r->f.node, 1, 10, 0);
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		auto_free char *object = im_format("runs/im-01/verify/%s", names[i]);
@@ -283,8 +284,9 @@ static void hostile_names__are_findings(void **state)
 static void hostile_content__is_harmless(void **state)
 {
 	struct rig *r = *state;
-	json_t *meta = json_pack("{s:s, s:s, s:I, s:s, s:i, s:I, s:i, s:s, s:I}", "node", "im-01", "command", "verify", "time_ms", (json_int_t)(NOW_MS - 7),
-	    "exit_code", "none", "read_percent", 101, "damaged", (json_int_t)-1, "duration_ms", -4, "host", "a\x1b[1m b", "known_damage_ms", (json_int_t)INT64_MAX);
+	json_t *meta = json_pack("{s:s, s:s, s:I, s:s, s:i, s:I, s:i, s:s, s:I}", "node", "im-01", "command", "verify",
+	    "time_ms", (json_int_t)(NOW_MS - 7), "exit_code", "none", "read_percent", 101, "damaged", (json_int_t)-1, "duration_ms", -4,
+	    "host", "a\x1b[1m b", "known_damage_ms", (json_int_t)INT64_MAX);
 	plant(r, r->f.node, RECORD_RUN, meta, "runs/im-01/verify", NOW_MS - 7);
 	look(r, r->f.node, "im-01");
 	assert_false(r->log.known); /* it does not say how it ended */
