@@ -136,6 +136,19 @@ int backup_carry_over(struct backup_run *run, struct backup_image *image, struct
 	return 0;
 }
 
+/* So that another host with any key knows what is overdue: the configuration itself is sealed. */
+static int describe_schedule(const struct im_config *c, json_t *meta)
+{
+	const struct { const char *name; int64_t ms; } all[] = { { "backup_ms", c->backup_every_ms }, { "verify_ms", c->verify_every_ms },
+		{ "drill_ms", c->drill_every_ms }, { "report_ms", c->report_every_ms } };
+	auto_json json_t *schedule = json_object();
+	int bad = schedule ? 0 : -1;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		if (all[i].ms)
+			bad |= json_object_set_new(schedule, all[i].name, json_integer(all[i].ms));
+	return bad || !json_object_size(schedule) ? bad : json_object_set(meta, "schedule", schedule);
+}
+
 static int describe_run(const struct backup_run *run, json_t *meta)
 {
 	const struct backup_result *r = run->result;
@@ -158,6 +171,7 @@ static int describe_run(const struct backup_run *run, json_t *meta)
 	bad |= json_object_set_new(meta, "rto_ms", json_integer(c->rto_ms));
 	if (c->rpo_ms)
 		bad |= json_object_set_new(meta, "rpo_ms", json_integer(c->rpo_ms));
+	bad |= describe_schedule(c, meta);
 	bad |= json_object_set_new(meta, "bytes_read", json_integer((json_int_t)r->bytes_read));
 	bad |= json_object_set_new(meta, "bytes_changed", json_integer((json_int_t)r->bytes_changed));
 	bad |= json_object_set_new(meta, "bytes_stored", json_integer((json_int_t)r->bytes_stored));

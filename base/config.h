@@ -41,7 +41,7 @@ struct im_config {
 	char *drill_scratch, *drill_exec, *drill_at; /* scratch: /var/tmp, at: "latest" unless set; exec may be NULL */
 	int drill_cpus;             /* 0: all there are */
 	uint64_t drill_space_bytes; /* at most so much scratch; 0: what is free */
-	int64_t backup_every_ms, verify_every_ms, drill_every_ms; /* [schedule]: how often each is meant to run; 0: nobody said */
+	int64_t backup_every_ms, verify_every_ms, drill_every_ms, report_every_ms; /* [schedule]: how often each is meant to run; 0: nobody said */
 	char *alert_command, *alert_webhook, *alert_mail, *alert_smtp, *alert_from, *alert_credentials; /* NULL: not set */
 	char *alert_ping_backup, *alert_ping_verify, *alert_ping_drill; /* NULL: not set */
 	int64_t alert_repeat_ms;    /* the same alert not again before */

@@ -235,7 +235,9 @@ static int schedule_key(struct parser *p, const char *key, const char *value)
 		return set_duration(p, &c->verify_every_ms, key, value);
 	if (strcmp(key, "drill") == 0)
 		return set_duration(p, &c->drill_every_ms, key, value);
-	return config_wrong(p, "unknown key %s in [schedule]; there are backup, verify, drill", key);
+	if (strcmp(key, "report") == 0)
+		return set_duration(p, &c->report_every_ms, key, value);
+	return config_wrong(p, "unknown key %s in [schedule]; there are backup, verify, drill, report", key);
 }
 
 /* Its value is not quoted: a webhook's URL is often a secret. */

@@ -309,8 +309,8 @@ static void put_vault(struct metrics_text *m, const struct status_facts *f)
 	if (f->has_vault && days >= 0)
 		metrics_number(m, NULL, NULL, (int64_t)(days * 86400));
 	gauge(m, "imvault_damage_timestamp_seconds", "When verify found damage; 0: none is known.");
-	if (f->folder)
-		metrics_seconds(m, NULL, NULL, f->runs[RUN_VERIFY].damage_ms);
+	if (f->folder || f->has_vault)
+		metrics_seconds(m, NULL, NULL, f->damage_ms);
 }
 
 static void put_findings(struct metrics_text *m, const struct status_facts *f)

@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "cli/output.h"
+#include "cli/runs.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -148,6 +149,7 @@ static int write_page(struct cli *cli, const char *node, enum report_lang lang, 
 		cli->error_shown = findings > 0;
 		if (findings)
 			rc = im_fail(err, IM_ECORRUPT, "%zu problems in the chains of records and snapshots; imvault verify says what they harm", findings);
+		runs_tell_vault(cli, node, rc, -1, 0);
 	}
 	report_free(r);
 	return rc;

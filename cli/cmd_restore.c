@@ -20,7 +20,8 @@
 #include <sys/wait.h>
 
 static const enum option_id options[] = { OPTION_AT, OPTION_STORE, OPTION_PATH, OPTION_TO, OPTION_OVERWRITE, OPTION_EXEC, OPTION_READY,
-	OPTION_INSTANT, OPTION_DETACH, OPTION_STOP, OPTION_RESUME, OPTION_ABORT, OPTION_DRY_RUN, OPTION_CHECK, OPTION_RTO, OPTION_END };
+	OPTION_INSTANT, OPTION_DETACH, OPTION_STOP, OPTION_RESUME, OPTION_ABORT, OPTION_DRY_RUN, OPTION_CHECK, OPTION_RTO,
+	OPTION_OPERATOR, OPTION_REASON, OPTION_END };
 
 static const char help[] =
     "imvault restore: rebuild a node from the vault, and time it.\n"
@@ -40,7 +41,7 @@ static const char help[] =
     "  --resume, --abort [FOLDER]: go on with one that was cut off; give one up\n"
     "  --dry-run     the plan and a forecast; writes nothing\n"
     "  --check HOW   quick (default), full or none: the check of what was rebuilt\n"
-    "  --rto TIME    the recovery target to judge by, such as 10m\n"
+    "  --rto TIME    the target to judge by; --reason WHY, --operator WHO: its record\n"
     "\n"
     "Needs the restore key, and no configuration. Interrupted? Start it again.\n"
     "\n"
@@ -189,7 +190,8 @@ static void keep_record(const struct cli *cli, const struct restore_result *r, i
 	struct im_error why = { 0 };
 	struct forecast_sizes sizes;
 	sizes_of_result(cli, r, &sizes);
-	const struct drill_facts facts = { .kind = "restore", .at = o->at, .operator_name = me, .began_ms = began_ms, .rpo_ms = r->rpo_ms,
+	const struct drill_facts facts = { .kind = "restore", .at = o->at, .operator_name = o->operator_name ? o->operator_name : me,
+		.reason = o->reason, .began_ms = began_ms, .rpo_ms = r->rpo_ms,
 		.sizes = &sizes, .code = code };
 	json_t *meta = drill_record_meta(&facts, r), *own = json_object();
 	if (drills_append(cli->vault, r->node, meta, own, NULL, &why))

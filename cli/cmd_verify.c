@@ -10,9 +10,11 @@
 #include "base/file.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/runs.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 static const enum option_id options[] = { OPTION_READ, OPTION_END };
@@ -28,8 +30,9 @@ static const char help[] =
     "  --read=10         reads a tenth, and goes on from there the next time\n"
     "\n"
     "Any key will do, or none; with a restore key every entry is decrypted too, and\n"
-    "damage is named by page and path. It only reads: nothing is repaired, moved or\n"
-    "deleted, and one damaged object does not stop the check of the others.\n"
+    "damage is named by page and path. Nothing is repaired, moved or deleted, and one\n"
+    "damaged object does not stop the check of the others. With a key it leaves a\n"
+    "signed record of the run in the vault, if that can be written: status reads it.\n"
     "Exit 6: damage was found. Copy the vault away before anything else.\n"
     "\n"
     "Examples:\n"
@@ -63,6 +66,7 @@ static void result_json(json_t *j, const struct verify_result *r)
 	output_integer(j, "packs", (int64_t)r->packs);
 	output_integer(j, "fragments", (int64_t)r->fragments);
 	output_integer(j, "segments", (int64_t)r->segments);
+	output_integer(j, "runs", (int64_t)r->runs);
 	output_integer(j, "log_bytes", (int64_t)r->log_bytes);
 	output_integer(j, "packs_read", (int64_t)r->packs_read);
 	output_integer(j, "bytes_read", (int64_t)r->bytes_read);
@@ -112,6 +116,72 @@ static void say(const struct cli *cli, const struct verify_result *r, int rc)
 	    r->entries_decoded ? ", every entry decrypted" : "");
 }
 
+/* --- the record of the run --- */
+
+/* "snapshots/NODE/…", "drills/NODE", "NODE/…": is it this node's? */
+static bool is_of(const char *text, const char *node)
+{
+	size_t len = strlen(node);
+	return strncmp(text, node, len) == 0 && (text[len] == '/' || !text[len]);
+}
+
+/* Of packs that no snapshot names nobody knows whose they are: they count for all. */
+static bool harms(const struct verify_damage *d, const char *node)
+{
+	const char *slash = strchr(d->object, '/');
+	for (size_t i = 0; i < d->snapshot_count; i++)
+		if (is_of(d->snapshots[i], node))
+			return true;
+	for (size_t i = 0; i < d->store_count; i++)
+		if (is_of(d->stores[i], node))
+			return true;
+	if (d->snapshot_count || d->store_count)
+		return false;
+	return !slash || strncmp(d->object, "packs/", 6) == 0 || is_of(slash + 1, node);
+}
+
+struct telling {
+	const struct cli *cli;
+	const struct verify_result *result;
+	int rc;
+};
+
+static int tell_node(const struct telling *t, const char *node)
+{
+	uint64_t damaged = 0;
+	for (size_t i = 0; i < t->result->damaged_count; i++)
+		damaged += harms(&t->result->damaged[i], node);
+	runs_tell_vault(t->cli, node, t->rc, (int)t->cli->options.read_percent, damaged);
+	return 0;
+}
+
+static int tell_folder(void *context, const char *name, uint64_t size_bytes)
+{
+	const char *node = strchr(name, '/') + 1;
+	char copy[65];
+	(void)size_bytes;
+	size_t len = strcspn(node, "/");
+	if (len >= sizeof copy)
+		return 0;
+	snprintf(copy, sizeof copy, "%.*s", (int)len, node);
+	return tell_node(context, copy);
+}
+
+/* A node's own timer speaks for that node, though it checks the whole vault; who names none speaks for all. A run that could not
+ * check says nothing. */
+static void tell_vault(const struct cli *cli, const struct verify_result *r, int rc)
+{
+	const struct key_file *key = cli->vault->key;
+	const struct telling t = { cli, r, rc };
+	const char *node = session_node(cli) ? session_node(cli) : key ? key->node : NULL;
+	if (!key || rc == IM_EINTERRUPTED || rc == IM_EUNREACHABLE || rc == IM_EUSAGE || rc == IM_EKEY || rc == IM_ENOTFOUND)
+		return;
+	if (node)
+		tell_node(&t, node);
+	else
+		storage_list_folders(cli->vault->storage, "snapshots/", tell_folder, (void *)&t, NULL);
+}
+
 static int run(struct cli *cli, struct im_error *err)
 {
 	const struct options *o = &cli->options;
@@ -133,6 +203,7 @@ static int run(struct cli *cli, struct im_error *err)
 	progress_hide();
 	result_json(cli->json, &result);
 	say(cli, &result, rc);
+	tell_vault(cli, &result, rc);
 	verify_result_clear(&result);
 	return rc;
 }

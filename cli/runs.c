@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "cli/output.h"
+#include "vault/runlog.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +20,7 @@
 #define RUN_VERSION 1
 #define RUN_MAX_BYTES (64u << 10)
 
-static const char *const names[RUN_COUNT] = { "backup", "verify", "drill", "follow" };
+static const char *const names[RUN_COUNT] = { "backup", "verify", "drill", "follow", "report" };
 
 const char *runs_name(enum run_command command)
 {
@@ -76,6 +77,12 @@ void runs_load(const char *folder, const char *node, enum run_command command, s
 	if (json_is_object(j) && json_integer_value(json_object_get(j, "version")) == RUN_VERSION)
 		decode(j, ret);
 	json_decref(j);
+}
+
+int64_t runs_last_ms(const struct run_record *r)
+{
+	bool found_something = r->known && r->exit_code == 6 && r->began_ms > r->success_ms;
+	return found_something ? r->began_ms : r->success_ms;
 }
 
 /* --- writing --- */
@@ -170,4 +177,26 @@ void runs_record(const struct cli *cli, int rc, const struct im_error *err)
 	add_run(&r, cli, command, rc, err);
 	if (!path || save(path, &r, &why))
 		output_note(cli, "how this run ended could not be written down: %s", why.text);
+}
+
+/* --- the vault's --- */
+
+void runs_tell_vault(const struct cli *cli, const char *node, int rc, int read_percent, uint64_t damaged)
+{
+	struct runlog_run run = { .duration_ms = (im_monotonic_us() - cli->start_us) / 1000, .exit_code = im_exit_status(rc, im_interrupt_signal()),
+		.read_percent = read_percent, .damaged = damaged, .version = IMVAULT_VERSION };
+	struct im_error why = { 0 };
+	char *object = NULL;
+	run.time_ms = im_now_ms() - run.duration_ms;
+	gethostname(run.host, sizeof run.host - 1);
+	if (!runlog_may_write(cli->vault, node))
+		return;
+	if (runlog_write(cli->vault, node, cli->command, &run, &object, &why)) {
+		output_text(cli->json, "run_record_error", why.text);
+		if (isatty(STDERR_FILENO))
+			output_note(cli, "the vault keeps no record of this run: %s", why.text);
+	} else {
+		output_item(cli->json, "run_records", object);
+	}
+	free(object);
 }

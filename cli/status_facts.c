@@ -19,6 +19,7 @@
 
 enum { READ_BUDGET_MS = 200 };
 #define DAY_MS (INT64_C(24) * 3600 * 1000)
+#define SCHEDULE_MAX_MS (36500 * DAY_MS)
 #define GROWTH_MAX_MS (30 * DAY_MS)
 #define GROWTH_MIN_MS (INT64_C(3600) * 1000)
 
@@ -268,6 +269,17 @@ static int read_drills(struct status_facts *f, struct im_error *err)
 	return 0;
 }
 
+static int read_runlog(struct status_facts *f, enum run_command command, struct runlog *ret, struct im_error *err)
+{
+	struct im_error why = { 0 };
+	int rc = runlog_read(f->cli->vault, f->node, runs_name(command), f->now_ms, ret, &why);
+	if (rc == IM_EUNREACHABLE || rc == IM_ENOMEM)
+		return im_fail(err, rc, "%s", why.text);
+	if (rc && !f->runlog_trouble)
+		f->runlog_trouble = strdup(why.text);
+	return 0;
+}
+
 const struct drill_record *status_facts_drill(const struct status_facts *f, const char *scenario)
 {
 	for (size_t i = f->drills.count; i-- > 0;)
@@ -297,6 +309,10 @@ static int gather_vault(struct status_facts *f, struct im_error *err)
 		rc = read_vault(f, err);
 	if (rc == 0)
 		rc = read_drills(f, err);
+	if (rc == 0)
+		rc = read_runlog(f, RUN_VERIFY, &f->verify_log, err);
+	if (rc == 0)
+		rc = read_runlog(f, RUN_REPORT, &f->report_log, err);
 	if (rc == 0) {
 		find_growth(f, &r);
 		make_forecast(f);
@@ -330,7 +346,7 @@ static void read_local(struct status_facts *f)
 	follow_state_load(f->folder, f->node, &f->follow, NULL);
 	for (int i = 0; i < RUN_COUNT; i++)
 		runs_load(f->folder, f->node, (enum run_command)i, &f->runs[i]);
-	f->verified_ms = f->runs[RUN_VERIFY].success_ms;
+	f->verified_ms = runs_last_ms(&f->runs[RUN_VERIFY]);
 	if (cursor && stat(cursor, &st) == 0 && (int64_t)st.st_mtim.tv_sec * 1000 > f->verified_ms)
 		f->verified_ms = (int64_t)st.st_mtim.tv_sec * 1000;
 }
@@ -348,15 +364,49 @@ static void add_next(struct status_facts *f, enum run_command command, int64_t e
 		.overdue = !last_ms || f->now_ms > due_ms + grace_ms + f->runs[command].success_duration_ms };
 }
 
-static void find_next(struct status_facts *f)
+/* Of the node's own configuration; elsewhere of the one that its newest snapshot was taken with. */
+static int64_t every(const struct status_facts *f, int64_t configured_ms, const char *name)
 {
 	const struct im_config *c = f->cli->config;
+	const json_t *schedule = f->newest ? json_object_get(f->newest->record.meta, "schedule") : NULL;
+	if (c && strcmp(c->node_name, f->node) == 0)
+		return configured_ms;
+	int64_t ms = figure(schedule, name);
+	return ms <= SCHEDULE_MAX_MS ? ms : 0;
+}
+
+static void find_next(struct status_facts *f)
+{
+	static const struct im_config none;
+	const struct im_config *c = f->cli->config ? f->cli->config : &none;
 	const struct drill_record *drill = drills_last(&f->drills, false);
-	if (!c || !f->has_vault)
+	if (!f->has_vault)
 		return;
-	add_next(f, RUN_BACKUP, c->backup_every_ms, f->newest ? f->newest->time_ms : 0);
-	add_next(f, RUN_VERIFY, c->verify_every_ms, f->verified_ms);
-	add_next(f, RUN_DRILL, c->drill_every_ms, drill ? drill->time_ms : 0);
+	add_next(f, RUN_BACKUP, every(f, c->backup_every_ms, "backup_ms"), f->newest ? f->newest->time_ms : 0);
+	add_next(f, RUN_VERIFY, every(f, c->verify_every_ms, "verify_ms"), f->verified_ms);
+	add_next(f, RUN_DRILL, every(f, c->drill_every_ms, "drill_ms"), drill ? drill->time_ms : 0);
+	add_next(f, RUN_REPORT, every(f, c->report_every_ms, "report_ms"), f->reported_ms);
+}
+
+/* What this machine remembers and what the vault has of all machines are two witnesses: the newer one counts. A clock that was
+ * ahead must not make a run that is never due again. */
+static int64_t newer_of(const struct status_facts *f, int64_t here_ms, const struct runlog *vault)
+{
+	int64_t ms = here_ms <= f->now_ms ? here_ms : 0;
+	if (vault->known && vault->last.time_ms > ms)
+		ms = vault->last.time_ms;
+	return ms < f->now_ms ? ms : f->now_ms;
+}
+
+static void find_runs(struct status_facts *f)
+{
+	const struct runlog *verify = &f->verify_log;
+	int64_t here_ms = f->runs[RUN_VERIFY].damage_ms;
+	f->verified_ms = newer_of(f, f->verified_ms, verify);
+	f->reported_ms = newer_of(f, runs_last_ms(&f->runs[RUN_REPORT]), &f->report_log);
+	f->damage_ms = here_ms > verify->clean_ms && here_ms > verify->damage_ms ? here_ms : verify->damage_ms;
+	if (f->damage_ms > f->now_ms)
+		f->damage_ms = f->now_ms;
 }
 
 /* --- all of it --- */
@@ -382,6 +432,7 @@ int status_facts_gather(struct cli *cli, const char *node, struct status_facts *
 	find_targets(ret);
 	if (ret->has_vault && ret->folder)
 		read_state(ret);
+	find_runs(ret);
 	find_next(ret);
 	return rc;
 }
@@ -401,6 +452,7 @@ void status_facts_clear(struct status_facts *f)
 	drill_list_clear(&f->drills);
 	free(f->windows_trouble);
 	free(f->drills_trouble);
+	free(f->runlog_trouble);
 	free(f->folder);
 	*f = (struct status_facts){ 0 };
 }

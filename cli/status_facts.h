@@ -11,6 +11,7 @@
 #include "cli/runs.h"
 #include "vault/drills.h"
 #include "vault/logwindow.h"
+#include "vault/runlog.h"
 #include "verify/forecast.h"
 
 enum status_log {
@@ -68,7 +69,11 @@ struct status_facts {
 
 	bool has_state, state_agrees; /* has_state: the local state knows a snapshot */
 	uint64_t state_seq;
-	int64_t verified_ms;    /* when the vault was last read back from here; 0: never */
+	struct runlog verify_log, report_log; /* the vault's records of runs on any machine */
+	char *runlog_trouble;
+	int64_t verified_ms;    /* when the vault was last read back, from here or elsewhere; 0: never */
+	int64_t reported_ms;    /* when the report was last written */
+	int64_t damage_ms;      /* when verify found damage, here or elsewhere, that none disproved since; 0: none is known */
 	struct run_record runs[RUN_COUNT];
 	struct status_next next[RUN_COUNT];
 	size_t next_count;

@@ -80,6 +80,21 @@ static void put_window(json_t *row, const struct status_facts *f, const struct s
 			put_gaps(row, &f->windows.items[i]);
 }
 
+/* The vault's record of a run, on whichever machine. */
+static void put_logged_run(json_t *j, const char *name, const struct runlog_run *r)
+{
+	json_t *row = json_object();
+	output_instant(row, "time", r->time_ms);
+	output_integer(row, "duration_ms", r->duration_ms);
+	output_text(row, "host", r->host);
+	output_integer(row, "exit_code", r->exit_code);
+	if (r->read_percent >= 0) {
+		output_integer(row, "read_percent", r->read_percent);
+		output_integer(row, "damaged", (int64_t)r->damaged);
+	}
+	json_object_set_new(j, name, row);
+}
+
 static void put_vault(json_t *j, const struct status_facts *f)
 {
 	double days = status_facts_days_left(f);
@@ -96,6 +111,12 @@ static void put_vault(json_t *j, const struct status_facts *f)
 		output_boolean(j, "state_agrees", f->state_agrees);
 	if (f->verified_ms)
 		output_integer(j, "verify_age_ms", f->now_ms - f->verified_ms);
+	if (f->damage_ms)
+		output_instant(j, "damage_found", f->damage_ms);
+	if (f->verify_log.known)
+		put_logged_run(j, "last_verify", &f->verify_log.last);
+	if (f->report_log.known)
+		put_logged_run(j, "last_report", &f->report_log.last);
 }
 
 static void put_time(json_t *j, const char *name, int64_t ms)

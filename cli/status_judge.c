@@ -165,10 +165,22 @@ static void judge_chain(struct verdict *v, const struct status_facts *f)
 static void judge_damage(struct verdict *v, const struct status_facts *f)
 {
 	char ago[40];
-	const struct run_record *r = &f->runs[RUN_VERIFY];
-	if (r->damage_ms)
-		status_red(v, "verify found damage %s ago: copy the vault away, then run imvault verify --read, which names what is harmed",
-		    status_span(ago, sizeof ago, f->now_ms - r->damage_ms));
+	const char *key = f->verify_log.damage_by_restore_key ? " with a restore key" : "";
+	if (f->damage_ms)
+		status_red(v, "verify found damage %s ago: copy the vault away, then run imvault verify --read%s, which names what is harmed",
+		    status_span(ago, sizeof ago, f->now_ms - f->damage_ms), key);
+}
+
+/* A forged record hides nothing, as it counts for nothing; but somebody wrote it. */
+static void judge_runlog(struct verdict *v, const struct status_facts *f)
+{
+	const struct runlog *both[] = { &f->verify_log, &f->report_log };
+	if (f->runlog_trouble)
+		status_amber(v, "the run records cannot be read: %s; run imvault verify", f->runlog_trouble);
+	for (size_t i = 0; i < 2; i++)
+		if (both[i]->finding_count)
+			status_amber(v, "%s; it counts for nothing%s: imvault verify names all of them", both[i]->finding,
+			    both[i]->finding_count > 1 ? ", nor do others" : "");
 }
 
 static void judge_space(struct verdict *v, const struct status_facts *f)
@@ -256,6 +268,7 @@ void status_judge(struct verdict *v, const struct status_facts *f)
 	judge_age(v, f);
 	judge_attempt(v, f);
 	judge_damage(v, f);
+	judge_runlog(v, f);
 	judge_space(v, f);
 	judge_drills(v, f);
 	judge_due(v, f);

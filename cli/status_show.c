@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define LINE_COLUMNS 80
 #define MINUTE_BYTES 17 /* "2026-11-23 00:50" */
 
 const char *status_colour(int fd, enum status_colour colour)
@@ -172,30 +173,49 @@ static void show_vault(const struct cli *cli, const struct status_facts *f)
 	output_line(cli, "          %s free; %s%s", space, growth, left);
 }
 
+/* Of the newest record in the vault, if that run is the one that counts; this machine may date it a little later. */
+static const char *verified_where(char *ret, size_t size, const struct status_facts *f)
+{
+	const struct runlog_run *r = &f->verify_log.last;
+	if (!f->verify_log.known || r->time_ms + 1000 < f->verified_ms)
+		return "";
+	snprintf(ret, size, " on %.24s, %d %% read", *r->host ? r->host : "?", r->read_percent < 0 ? 0 : r->read_percent);
+	return ret;
+}
+
 static void show_trust(const struct cli *cli, const struct status_facts *f)
 {
-	char ago[40];
+	char ago[40], where[60];
 	if (!f->folder || !f->has_state)
 		output_line(cli, "state     no local state of this node here");
 	else if (f->state_agrees)
 		output_line(cli, "state     agrees with the vault up to snapshot %" PRIu64, f->state_seq);
 	if (f->verified_ms)
-		output_line(cli, "verify    %s ago", status_span(ago, sizeof ago, f->now_ms - f->verified_ms));
+		output_line(cli, "verify    %s ago%s", status_span(ago, sizeof ago, f->now_ms - f->verified_ms),
+		    verified_where(where, sizeof where, f));
 	else
-		output_line(cli, "verify    never from here; imvault verify --read=10 reads a tenth each time");
+		output_line(cli, "verify    never; imvault verify --read=10 reads a tenth each time");
 }
 
 static void show_next(const struct cli *cli, const struct status_facts *f)
 {
-	char line[120] = "", when[40];
-	size_t n = 0;
-	for (size_t i = 0; i < f->next_count && n < sizeof line; i++) {
+	char line[LINE_COLUMNS] = "", one[60], when[40];
+	const char *head = "next";
+	size_t n;
+	for (size_t i = 0; i < f->next_count; i++) {
 		const struct status_next *x = &f->next[i];
 		bool past = x->due_ms <= f->now_ms;
-		n += (size_t)snprintf(line + n, sizeof line - n, "%s%s %s%s", i ? ", " : "", runs_name(x->command),
-		    x->overdue ? "OVERDUE" : past ? "now" : "in ", past || x->overdue ? "" : status_span(when, sizeof when, x->due_ms - f->now_ms));
+		snprintf(one, sizeof one, "%s %s%s", runs_name(x->command), x->overdue ? "OVERDUE" : past ? "now" : "in ",
+		    past || x->overdue ? "" : status_span(when, sizeof when, x->due_ms - f->now_ms));
+		if (strlen(line) + strlen(one) > sizeof line - 14) {
+			output_line(cli, "%-9s %s,", head, line);
+			head = "";
+			line[0] = '\0';
+		}
+		n = strlen(line);
+		snprintf(line + n, sizeof line - n, "%s%s", n ? ", " : "", one);
 	}
-	output_line(cli, "next      %s", f->next_count ? line : "not known: [schedule] in the configuration says how often what runs");
+	output_line(cli, "%-9s %s", head, f->next_count ? line : "not known: [schedule] in the configuration says how often what runs");
 }
 
 void status_show(const struct verdict *v, const struct status_facts *f)

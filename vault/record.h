@@ -12,7 +12,7 @@
 
 #define RECORD_SIGNER_AT 16 /* offset of the signer's key id in a record */
 
-enum record_kind { RECORD_SNAPSHOT = 1, RECORD_SEGMENT = 2, RECORD_DRILL = 3, RECORD_TRACE = 4 };
+enum record_kind { RECORD_SNAPSHOT = 1, RECORD_SEGMENT = 2, RECORD_DRILL = 3, RECORD_TRACE = 4, RECORD_RUN = 5 };
 
 struct record {
 	enum record_kind kind;

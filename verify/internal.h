@@ -81,6 +81,7 @@ int verify_list_packs(struct verify *v, struct im_error *err);
 int verify_snapshots(struct verify *v, struct im_error *err);
 int verify_chains(struct verify *v, struct im_error *err);
 int verify_index(struct verify *v, struct im_error *err);
+int verify_runs(struct verify *v, struct im_error *err);
 int verify_presence(struct verify *v, struct im_error *err);
 /* Any key or none: does the object hash to the digits of its name? Damage otherwise. */
 int verify_named_hash(

@@ -4,11 +4,13 @@
  * here opens a pack.
  */
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "vault/fetch.h"
 #include "vault/index.h"
 #include "vault/drills.h"
+#include "vault/runlog.h"
 #include "verify/internal.h"
 
 #include <inttypes.h>
@@ -414,6 +416,31 @@ int verify_index(struct verify *v, struct im_error *err)
 		free(names.items[i]);
 	free(names.items);
 	return rc == IM_ENOMEM ? im_fail(err, IM_ENOMEM, "out of memory") : rc;
+}
+
+/* No data depends on run records: what is wrong with one is said, and no damage. */
+static int check_run(void *context, const char *object, uint64_t size_bytes)
+{
+	struct listing *l = context;
+	struct im_error why = { 0 };
+	(void)size_bytes;
+	l->v->result->runs++;
+	int rc = im_interrupt_check(l->err);
+	if (rc || l->v->keyless)
+		return rc;
+	rc = runlog_check(l->v->request->vault, object, im_now_ms(), &why);
+	if (rc == IM_EUNREACHABLE || rc == IM_ENOMEM)
+		return im_fail(l->err, rc, "%s", why.text);
+	if (rc && rc != IM_ENOTFOUND)
+		verify_warn(l->v, "%s; it counts for nothing", why.text);
+	return 0;
+}
+
+int verify_runs(struct verify *v, struct im_error *err)
+{
+	struct listing l = { v, err };
+	auto_free char *prefix = v->request->node ? im_format("runs/%s/", v->request->node) : strdup("runs/");
+	return prefix ? storage_list(v->storage, prefix, check_run, &l, err) : im_fail(err, IM_ENOMEM, "out of memory");
 }
 
 int verify_presence(struct verify *v, struct im_error *err)

@@ -174,7 +174,8 @@ static int name_followed_stores(struct report *r, struct im_error *err)
 static int add_object(void *context, const char *name, uint64_t size_bytes)
 {
 	static const char *const folders[] = { [REPORT_PACKS] = "packs/", [REPORT_INDEX] = "index/", [REPORT_SNAPSHOTS] = "snapshots/",
-		[REPORT_LOGS] = "logs/", [REPORT_DRILLS] = "drills/", [REPORT_TRACES] = "traces/", [REPORT_KEYS] = "keys/", [REPORT_OTHER] = "" };
+		[REPORT_LOGS] = "logs/", [REPORT_DRILLS] = "drills/", [REPORT_TRACES] = "traces/", [REPORT_RUNS] = "runs/",
+		[REPORT_KEYS] = "keys/", [REPORT_OTHER] = "" };
 	struct report *r = context;
 	int kind = 0;
 	while (strncmp(name, folders[kind], strlen(folders[kind])) != 0)

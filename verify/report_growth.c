@@ -196,8 +196,8 @@ static void show_kinds(struct page *p)
 {
 	static const enum report_words heads[] = { W_COLUMN_OBJECTS_KIND, W_COLUMN_OBJECTS, W_COLUMN_SIZE, W_END };
 	static const enum report_words names[] = { [REPORT_PACKS] = W_KIND_PACKS, [REPORT_INDEX] = W_KIND_INDEX, [REPORT_SNAPSHOTS] = W_KIND_SNAPSHOTS,
-		[REPORT_LOGS] = W_KIND_LOGS, [REPORT_DRILLS] = W_KIND_DRILLS, [REPORT_TRACES] = W_KIND_TRACES, [REPORT_KEYS] = W_KIND_KEYS,
-		[REPORT_OTHER] = W_KIND_OTHER };
+		[REPORT_LOGS] = W_KIND_LOGS, [REPORT_DRILLS] = W_KIND_DRILLS, [REPORT_TRACES] = W_KIND_TRACES, [REPORT_RUNS] = W_KIND_RUNS,
+		[REPORT_KEYS] = W_KIND_KEYS, [REPORT_OTHER] = W_KIND_OTHER };
 	char count[REPORT_VALUE_BYTES];
 	report_element(p, "h3", NULL, W_KINDS_TITLE);
 	report_table_open(p, 0x6, heads);

@@ -255,6 +255,7 @@
 	WORD(KIND_LOGS, "Logs", "日志") \
 	WORD(KIND_DRILLS, "Recovery records", "恢复记录") \
 	WORD(KIND_TRACES, "Start traces", "启动轨迹") \
+	WORD(KIND_RUNS, "Run records", "运行记录") \
 	WORD(KIND_KEYS, "Keyrings", "密钥环") \
 	WORD(KIND_OTHER, "Other", "其他") \
 	WORD(NO_REASON, "No cause was given.", "没有填写原因。") \

@@ -46,6 +46,8 @@ static int run(struct verify *v, struct im_error *err)
 	if (rc == 0)
 		rc = verify_index(v, err);
 	if (rc == 0)
+		rc = verify_runs(v, err);
+	if (rc == 0)
 		rc = verify_presence(v, err);
 	if (rc == 0)
 		rc = verify_content(v, err);

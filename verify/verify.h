@@ -42,6 +42,7 @@ struct verify_result {
 	uint64_t snapshots, packs, fragments; /* looked at */
 	uint64_t packs_read, bytes_read, bytes_total; /* of packs that snapshots need */
 	uint64_t segments, log_bytes; /* of the logs, all of which are read */
+	uint64_t runs;            /* run records; one that is forged or damaged is a warning: it harms no data */
 	uint64_t entries_decoded; /* with a restore key */
 	uint64_t unreferenced;    /* packs no snapshot needs (runs that died, or other nodes) */
 	int64_t duration_ms;

@@ -103,11 +103,11 @@ is 0 "$(TERM=dumb escapes)" "no colours on a dumb terminal"
 run 0 -c conf status
 is 0 "$(grep -c $'\x1b' out)" "no colours into a pipe"
 
-# Any key, any machine: what only the node's configuration says is not known.
+# Any key, any machine: targets and schedule are those of the last snapshot.
 run 0 status --vault "$work/vault" --key node.key --node im-01 --json
-is "[] 600000 2" "$(json "j['next_runs'], j['rpo_ms'], len(j['window'])" | tr -d "(),'")" "from another machine"
+is "[backup] 600000 2" "$(json "[n['run'] for n in j['next_runs']], j['rpo_ms'], len(j['window'])" | tr -d "(),'")" "from another machine"
 run 0 status --vault "$work/vault" --key safe.key --node im-01
-says "not known: [schedule]"
+says "next      backup in"
 run 2 status --vault "$work/vault" --key safe.key
 
 # Drills.

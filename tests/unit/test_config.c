@@ -312,6 +312,18 @@ static void alerts__of_every_kind_are_read(void **state)
 	im_config_free(c);
 }
 
+static void schedule__says_how_often_each_is_meant_to_run(void **state)
+{
+	(void)state;
+	struct im_config *c = parsed("[schedule]\nbackup = 15m\nverify = 1d\ndrill = 7d\nreport = 8d\n");
+	assert_int_equal(c->backup_every_ms, 15 * 60000);
+	assert_int_equal(c->verify_every_ms, 86400000);
+	assert_int_equal(c->drill_every_ms, 7 * 86400000);
+	assert_int_equal(c->report_every_ms, 8 * 86400000);
+	im_config_free(c);
+	refused("[schedule]\nmetrics = 1m\n", "line 2", "there are backup, verify, drill, report");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -331,6 +343,7 @@ int main(void)
 		cmocka_unit_test(alerts__are_refused_if_they_could_never_be_sent),
 		cmocka_unit_test(alerts__secrets_are_not_quoted),
 		cmocka_unit_test(alerts__of_every_kind_are_read),
+		cmocka_unit_test(schedule__says_how_often_each_is_meant_to_run),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -212,8 +212,16 @@ static void vault__rollback_breaks_and_damage(void **state)
 	w.f.chain_findings = 1;
 	expect(&w, 0, 1, "imvault list");
 	begin(&w);
-	w.f.runs[RUN_VERIFY] = (struct run_record){ .known = true, .damage_ms = 1 };
-	expect(&w, 1, 0, "imvault verify --read");
+	w.f.damage_ms = 1;
+	expect(&w, 1, 0, "imvault verify --read, which");
+	begin(&w);
+	w.f.damage_ms = 1;
+	w.f.verify_log.damage_by_restore_key = true;
+	expect(&w, 1, 0, "imvault verify --read with a restore key, which");
+	begin(&w);
+	w.f.report_log.finding_count = 2;
+	strcpy(w.f.report_log.finding, "runs/im-01/report/1 is forged");
+	expect(&w, 0, 1, "is forged; it counts for nothing, nor do others");
 	begin(&w);
 	w.f.drills.findings = &finding;
 	w.f.drills.finding_count = 1;
