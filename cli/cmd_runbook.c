@@ -180,6 +180,9 @@ static void tell(const struct making *m, const char *path)
 		if (s->has_forecast) {
 			output_integer(row, "forecast_p50_ms", s->forecast.ready_p50_ms);
 			output_integer(row, "forecast_p95_ms", s->forecast.ready_p95_ms);
+		} else {
+			json_object_set_new(row, "forecast_p50_ms", json_null());
+			json_object_set_new(row, "forecast_p95_ms", json_null());
 		}
 		if (s->worked)
 			output_instant(row, "last_worked", s->worked->time_ms);

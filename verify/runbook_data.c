@@ -143,9 +143,9 @@ void runbook_vault_damaged(struct runbook *r)
 	runbook_add_verb(r, "verify");
 	doc_add(d, " --read", NULL);
 	doc_say(d, DOC_PART, "3. The server lives", NULL);
-	doc_say(d, DOC_TEXT, "Protect it anew. This snapshot needs nothing of what is damaged:", NULL);
-	doc_command(d, DOC_COMMAND);
-	runbook_add_own(r, "backup --full");
+	doc_say(d, DOC_TEXT, "Protect it anew in a new vault, on another disk. A backup into the damaged one is not enough: what it believes to have it does not "
+	    "store again. Keep the damaged one for older states.", NULL);
+	runbook_say_new_vault(r);
 	doc_say(d, DOC_PART, "4. The server is lost, too", NULL);
 	doc_say(d, DOC_TEXT, "Restore all the same. Exit 6 means that everything else is back.", NULL);
 	doc_command(d, DOC_COMMAND);

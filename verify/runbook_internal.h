@@ -72,6 +72,8 @@ void runbook_say_stop(struct runbook *r);
 void runbook_say_start(struct runbook *r);
 /* A block that replaces the node's key, whether its file is still there or not (runbook_keys.c). */
 void runbook_add_rotation(struct runbook *r);
+/* A new vault beside the old one, and a first backup into it (runbook_keys.c). */
+void runbook_say_new_vault(struct runbook *r);
 /* " \ --exec START", if there is one. */
 void runbook_add_exec(struct runbook *r);
 const struct runbook_scenario *runbook_find(const struct runbook *r, const char *name, const char *store);

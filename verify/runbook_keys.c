@@ -108,32 +108,37 @@ static size_t count_restore_keys(const struct keyring *k)
 	return count;
 }
 
+/* Only its holder can rotate a restore key; one that is gone gets a successor by adding another. */
 static void restore_key(struct runbook *r)
 {
 	struct doc *d = &r->doc;
 	const struct keyring *k = r->f.vault->keyring;
+	bool several = count_restore_keys(k) > 1;
 	char hex[17];
 	doc_say(d, DOC_PART, "A restore key is lost, and there is another one", NULL);
-	if (count_restore_keys(k) < 2) {
+	if (several)
+		doc_say(d, DOC_TEXT, "Set {1} to the file of one you still have. Make another, and keep it where the lost one was:", "KEY", NULL);
+	else
 		doc_say(d, DOC_ALARM, "there is only one restore key. If it is lost nobody can read this vault. Make a second one today, and keep it in another "
 		    "place:", NULL);
-		doc_command(d, DOC_COMMAND);
-		doc_add(d, "imvault key add --role restore --name second --vault \"$VAULT\" --key \"$KEY\" \\\n        --out \"$NEW_KEY\"", NULL);
+	doc_command(d, DOC_COMMAND);
+	doc_add(d, "imvault key add --role restore --name another --vault \"$VAULT\" --key \"$KEY\" \\\n        --out \"$NEW_KEY\"", NULL);
+	if (!several)
 		return;
-	}
-	doc_say(d, DOC_TEXT, "{1} names the file of one you still have. Put a new key in the place of the one that is lost, and keep it where that was:", "KEY", NULL);
+	doc_say(d, DOC_TEXT, "Could somebody have found it? Then shut it out. Exit 2: it holds the secret of the key that it was added with; the message "
+	    "has the two commands to run instead.", NULL);
 	for (size_t i = 0; i < keyring_count(k); i++) {
 		const struct key_entry *e = keyring_at(k, i);
 		if (!e->active || e->role != KEY_RESTORE)
 			continue;
 		im_hex(hex, e->id, 8);
-		doc_say(d, DOC_TEXT, "If it is [1]:", text_of(e->name), NULL);
+		doc_say(d, DOC_TEXT, "If it is {1}, [2]:", hex, text_of(e->name), NULL);
 		doc_command(d, DOC_COMMAND);
-		doc_add(d, "imvault key rotate [1] --vault \"$VAULT\" --key \"$KEY\" --out \"$NEW_KEY\"", hex, NULL);
+		doc_add(d, "imvault key revoke [1] --vault \"$VAULT\" --key \"$KEY\"", hex, NULL);
 	}
 }
 
-static void no_key(struct runbook *r)
+void runbook_say_new_vault(struct runbook *r)
 {
 	struct doc *d = &r->doc;
 	auto_free char *fresh = im_format("%s.new", runbook_node_key(r));
@@ -141,13 +146,18 @@ static void no_key(struct runbook *r)
 		d->failed = true;
 		return;
 	}
-	doc_say(d, DOC_PART, "No restore key is left", NULL);
-	doc_say(d, DOC_TEXT, "Nobody can read this vault any more, and no support can help. While the server lives, make a new vault at once:", NULL);
 	doc_command(d, DOC_COMMAND);
 	doc_add(d, "imvault init --vault \"$NEW_VAULT\" --restore-key \"$NEW_KEY\" \\\n        --node-key {1} --node {2}\n", fresh, r->f.node, NULL);
 	runbook_add_own(r, "backup");
 	doc_add(d, " --vault \"$NEW_VAULT\" --key {1}", fresh, NULL);
 	doc_say(d, DOC_TEXT, "Then write both into the configuration, as url and key in [vault], and take the new restore key away from this machine.", NULL);
+}
+
+static void no_key(struct runbook *r)
+{
+	doc_say(&r->doc, DOC_PART, "No restore key is left", NULL);
+	doc_say(&r->doc, DOC_TEXT, "Nobody can read this vault any more, and no support can help. While the server lives, make a new vault at once:", NULL);
+	runbook_say_new_vault(r);
 }
 
 void runbook_key_lost(struct runbook *r)
