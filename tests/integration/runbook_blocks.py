@@ -3,7 +3,8 @@
 """Takes the commands out of a runbook: runbook_blocks.py PAGE FOLDER
 
 Each block becomes FOLDER/NUMBER.sh, and a line "NUMBER TAB scene TAB part" on standard output. A page that
-ends with .html is read as XML, which also shows that it is well-formed, loads nothing and runs nothing.
+ends with .html is read as XML, which also shows that it is well-formed, loads nothing and runs nothing. The
+numbers of its blocks that change the machine as such are then in FOLDER/system.
 """
 import pathlib
 import re
@@ -17,7 +18,7 @@ def of_markdown(text):
     for line in text.splitlines():
         if fence:
             if line == fence:
-                yield scene, part, "\n".join(block)
+                yield scene, part, "\n".join(block), False
                 fence, block = "", []
             else:
                 block.append(line)
@@ -45,11 +46,14 @@ def of_html(text):
         elif element.tag == "h3":
             part = words
         elif element.tag == "pre":
-            yield scene, part, words
+            yield scene, part, words, element.get("class") == "system"
 
 
 page, folder = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 folder.mkdir()
-for number, (scene, part, block) in enumerate((of_html if page.suffix == ".html" else of_markdown)(page.read_text()), 1):
+system = []
+for number, (scene, part, block, is_system) in enumerate((of_html if page.suffix == ".html" else of_markdown)(page.read_text()), 1):
     (folder / f"{number}.sh").write_text(block + "\n")
+    system += [number] if is_system else []
     print(number, scene, part, sep="\t")
+(folder / "system").write_text("".join(f"{number}\n" for number in system))

@@ -20,7 +20,7 @@ unset XDG_STATE_HOME NOTIFY_SOCKET
 export TSAN_OPTIONS=${TSAN_OPTIONS:-}:die_after_fork=0
 clean_up() {
 	local place
-	"$imvault" restore --abort "$work/live/data/im" >/dev/null 2>&1
+	"$imvault" restore --abort "$work/d/im" >/dev/null 2>&1
 	awk -v w="$work/" 'index($5, w) == 1 { print $5 }' /proc/self/mountinfo | tac | while read -r place; do
 		umount -l "$place"
 	done
@@ -33,7 +33,9 @@ cd "$work" || exit 1
 mkdir bin
 ln -s "$imvault" bin/imvault
 live=$work/live
-db=$live/data/im/chat.db
+data="da'ta \$(touch pwned) \`touch pwned\` \"x\" & co" # names are data, on the page as in its commands
+ln -s "$live/$data" d
+db=$live/$data/im/chat.db
 
 rows() { sqlite3 -readonly "${1:-$db}" 'SELECT count(*) FROM prosodyarchive'; }
 append() { "$make_store" --db "$db" --append "$1" >/dev/null; }
@@ -50,14 +52,14 @@ page() {
 	"$imvault" "$@" runbook -o "pages/$name.html" --quiet </dev/null 2>err || is 0 $? "the same as HTML"
 	/usr/bin/python3 "$here/runbook_blocks.py" "pages/$name.md" "pages/$name" >"pages/$name.list" || is 0 $? "the blocks of $name.md"
 	/usr/bin/python3 "$here/runbook_blocks.py" "pages/$name.html" "pages/$name-html" >"pages/$name-html.list" || is 0 $? "the blocks of $name.html"
-	is "" "$(diff -r "pages/$name" "pages/$name-html"; diff "pages/$name.list" "pages/$name-html.list")" "the commands of both forms of $name"
+	is "" "$(diff -r --exclude=system "pages/$name" "pages/$name-html"; diff "pages/$name.list" "pages/$name-html.list")" "the commands of both forms of $name"
 	for block in "pages/$name"/*.sh; do
 		bash -n "$block" || is 0 $? "the syntax of $block"
 	done
 }
 # fresh: the node as it was when the page was made
 fresh() {
-	"$imvault" restore --abort "$live/data/im" >/dev/null 2>&1
+	"$imvault" restore --abort "$live/$data/im" >/dev/null 2>&1
 	chattr -R -f -i live look 2>/dev/null
 	chmod -R u+rwx live look copy new-vault 2>/dev/null
 	rm -rf --one-file-system live look copy new-vault new.key
@@ -80,19 +82,22 @@ block() {
 	n=$found
 	[ "$n" -gt 0 ] || is "a block" none "$2, $3"
 }
-# of_system TEXT: a block that changes the machine as such is there; it is not run
+# of_system TEXT: a block that changes the machine as such is there, and marked so; it is not run
 of_system() {
-	local file found=no
+	local file number found=no
 	for file in "pages/$page"/*.sh; do
-		if [ "$(cat "$file")" = "$1" ]; then
+		number=$(basename "$file" .sh)
+		if [ "$(cat "$file")" = "$1" ] && grep -qx "$number" "pages/$page-html/system"; then
 			found=yes
-			: >>"${file%.sh}.run"
+			: >>"pages/$page/$number.run"
+			: >>"pages/$page/$number.system"
 		fi
 	done
 	is yes $found "the block $1"
 }
 all_were_run() {
 	local file
+	is "$(sort "pages/$page-html/system")" "$(cd "pages/$page" && printf '%s\n' *.system | cut -d. -f1 | sort)" "no others are marked so"
 	for file in "pages/$page"/*.sh; do
 		[ -e "${file%.sh}.run" ] || is run "not run" "$page: $(cat "$file")"
 	done
@@ -104,9 +109,9 @@ stopped_and_started() {
 
 # --- a node, its history, its pages ---
 
-mkdir -p live/data/im/up live/etc pages
+mkdir -p "live/$data/im/up" live/etc pages
 "$make_store" "$db" --size 3 --wal >/dev/null
-for i in 1 2 3 4; do head -c 40000 /dev/urandom >"live/data/im/up/file $i"; done
+for i in 1 2 3 4; do head -c 40000 /dev/urandom >"d/im/up/file $i"; done
 cat >live/etc/imvault.conf <<END
 [node]
 name = im-01
@@ -121,7 +126,7 @@ type = sqlite
 path = $db
 [store up]
 type = files
-path = $live/data/im/up
+path = $live/$data/im/up
 [store etc]
 type = files
 path = $live/etc
@@ -141,7 +146,7 @@ contact = <script>alert(1)</script> \`id\` [x](javascript:y) *
 restore_key = USB stick in the safe, room 204
 packages = prosody lua-dbi-sqlite3
 stop = touch "$live/stopped"
-start = touch '$live/started'
+start = touch '$live/started' # 'it was $HOME'
 note = The landlord has the key of room 204
 END
 echo 'user:s3cr3t-mail' >live/etc/secret
@@ -182,11 +187,11 @@ drill() { run "$1" drill --vault live/vault --key restore.key --scratch "$work" 
 drill 0
 drill 0 --at 1
 run 0 key add --role restore --name 'Li Wei' --vault live/vault --key restore.key --out second.key
-echo more >"live/data/im/up/small"
-head -c 600000 /dev/urandom >"live/data/im/up/second"
+echo more >"d/im/up/small"
+head -c 600000 /dev/urandom >"d/im/up/second"
 run 0 "${conf[@]}" backup
 then_rows=$(rows)
-tree live/data/im/up >then_tree
+tree d/im/up >then_tree
 append 70
 follow
 now_rows=$(rows)
@@ -216,19 +221,19 @@ echo "== the machine is lost"
 scene="The machine is lost"
 lose() {
 	fresh
-	rm -rf live/data live/etc live/state
+	rm -rf "live/$data" live/etc live/state
 }
 back() {
 	stopped_and_started
 	is "$now_rows" "$(rows)" "messages"
-	is "" "$(tree live/data/im/up | diff then_tree -)" "uploads"
+	is "" "$(tree d/im/up | diff then_tree -)" "uploads"
 	is "" "$(diff saved/etc/imvault.conf live/etc/imvault.conf)" "the configuration"
 }
 lose
 touch "$live/stopped"
 block 0 "$scene" "3. What is there, and how long will it take?"
 says "forecast:"
-is no "$([ -e live/data ] && echo yes || echo no)" "something was written"
+is no "$([ -e d ] && echo yes || echo no)" "something was written"
 block 0 "$scene" "1. A machine with the server installed and stopped" 2
 block 0 "$scene" "4. Everything back to its place" 1
 back
@@ -239,7 +244,7 @@ says "im-01"
 run 0 restore --vault live/vault --key restore.key --to "$work/look"
 is "$now_rows" "$(rows "look$db")" "messages in the backup of the new machine"
 lose
-mkdir -p live/etc live/data/im/up
+mkdir -p live/etc "live/$data/im/up"
 echo fresh >live/etc/of-the-package
 block 2 "$scene" "4. Everything back to its place" 1
 touch "$live/stopped"
@@ -263,7 +268,7 @@ block 0 "$scene" "$part" 1
 block 0 "$scene" "$part" 2
 stopped_and_started
 is "ok $now_rows" "$(sqlite3 "$db" 'PRAGMA integrity_check') $(rows)" "the newest state"
-is 1 "$(find live/data/im -name 'chat.db.before-restore-*' | wc -l)" "the damaged one aside"
+is 1 "$(find d/im/ -name 'chat.db.before-restore-*' | wc -l)" "the damaged one aside"
 touch "$live/stopped"
 block 0 "$scene" "$part" 3
 stopped_and_started
@@ -273,8 +278,8 @@ echo "== something was deleted by mistake"
 scene="Something was deleted by mistake"
 fresh
 sqlite3 "$db" 'DELETE FROM prosodyarchive WHERE sort_id % 2'
-rm live/data/im/up/second
-echo changed >live/data/im/up/small
+rm d/im/up/second
+echo changed >d/im/up/small
 sed -i '/^note/d' live/etc/imvault.conf
 run 0 "${conf[@]}" backup
 block 0 "$scene" "Something in archive" 1
@@ -287,12 +292,12 @@ is "$then_rows" "$(rows)" "messages"
 block 0 "$scene" "Something in up" 1
 has out second
 block 0 "$scene" "Something in up" 2
-is "changed" "$(cat live/data/im/up/small)" "what is there now"
-is "" "$(tree live/data/im/up | diff then_tree - | grep '^<' | grep -v small)" "what was missing"
+is "changed" "$(cat d/im/up/small)" "what is there now"
+is "" "$(tree d/im/up | diff then_tree - | grep '^<' | grep -v small)" "what was missing"
 block 0 "$scene" "Something in up" 3
 block 0 "$scene" "Something in up" 4
 stopped_and_started
-is "" "$(tree live/data/im/up | diff then_tree -)" "uploads"
+is "" "$(tree d/im/up | diff then_tree -)" "uploads"
 block 0 "$scene" "Something in etc"
 stopped_and_started
 is "" "$(diff saved/etc/imvault.conf live/etc/imvault.conf)" "the configuration"
@@ -314,16 +319,16 @@ says "second"
 : >log
 block 0 "$scene" "3. The server lives"
 run 0 restore --vault new-vault --key new.key --to "$work/look"
-is "" "$(tree "look$live/data/im/up" | diff then_tree -)" "uploads in the new vault"
+is "" "$(tree "look$live/$data/im/up" | diff then_tree -)" "uploads in the new vault"
 harm
-rm -rf live/data live/etc live/state
+rm -rf "live/$data" live/etc live/state
 block 6 "$scene" "4. The server is lost, too" 1
 is "$now_rows" "$(rows)" "messages, though the vault is damaged"
-is "" "$(tree live/data/im/up | diff then_tree - | grep '^<' | grep -v second)" "all other uploads"
+is "" "$(tree d/im/up | diff then_tree - | grep '^<' | grep -v second)" "all other uploads"
 block 0 "$scene" "4. The server is lost, too" 2
 block 0 "$scene" "4. The server is lost, too" 3
 block 0 "$scene" "4. The server is lost, too" 4
-is 4 "$(find live/data/im/up -type f | wc -l)" "uploads of the older snapshot"
+is 4 "$(find d/im/up/ -type f | wc -l)" "uploads of the older snapshot"
 rm -f live/started
 
 echo "== a key is lost"
@@ -391,5 +396,6 @@ has pages/failed.md "**Attention:** the last try FAILED on $(date -u +%Y-)"
 has pages/failed.md "ended with damaged"
 is True "$(json "[s['last_worked'][:2] == '20' for s in j['scenarios'] if s['name'] == 'vault_damaged'][0]")" "what came back from a damaged vault"
 
+is "" "$(find . -name pwned)" "a name became a command"
 [ "$failed" = 0 ] && echo "all of it holds ($count checks)"
 exit $((failed > 0))
