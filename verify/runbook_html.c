@@ -80,7 +80,7 @@ int runbook_html(const struct runbook *r, struct im_buf *ret, struct im_error *e
 	struct page p = { .lang = REPORT_EN };
 	const struct doc *d = &r->doc;
 	report_head_open(&p);
-	if (d->count)
+	if (d->count && d->blocks[0].kind == DOC_TITLE)
 		put_words(&p, &d->blocks[0]);
 	report_raw(&p, "</title>\n");
 	report_style(&p);
