@@ -6,7 +6,7 @@ from chromium import chromium
 from imvault import Node, check, main, make_store, scratch
 
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-SELECTED = "(() => { getSelection().selectAllChildren(document.querySelectorAll('pre')[{}]); return getSelection().toString(); })()"
+SELECTED = "(() => { getSelection().selectAllChildren(document.querySelectorAll('pre')[NUMBER]); return getSelection().toString(); })()"
 
 
 async def make(folder):
@@ -36,7 +36,7 @@ async def runbook__a_browser_shows_and_prints_it():
             check(browser.value(OVERFLOW) <= 0, f"wider than {width} px")
             check(not browser.complaints, f"{browser.complaints}")
         for number, command in enumerate(commands):
-            copied = browser.value(SELECTED.format(number))
+            copied = browser.value(SELECTED.replace("NUMBER", str(number)))
             check(copied.strip() == command, f"copying gives {copied!r} instead of {command!r}")
         check(browser.value("document.querySelectorAll('img, script').length") == 0, "markup of the configuration is markup of the page")
         boxes = re.findall(rb"/MediaBox\s*\[0 0 ([0-9.]+) ([0-9.]+)\]", browser.pdf())
