@@ -96,12 +96,13 @@ static void take_store(struct making *m, const struct status_store *s)
 {
 	json_t *meta = snapshot_store_meta(m->facts.newest, s->name);
 	const char *type = json_string_value(json_object_get(meta, "type")), *path = json_string_value(json_object_get(meta, "path"));
+	const char *status = json_string_value(json_object_get(meta, "status"));
 	json_int_t bytes = json_integer_value(json_object_get(meta, "bytes"));
 	if (!type || !path || *path != '/')
 		return;
 	struct runbook_store *ret = &m->stores[m->store_count++];
 	*ret = (struct runbook_store){ .name = s->name, .type = type, .path = path, .bytes = bytes > 0 ? (uint64_t)bytes : 0, .has_window = s->has_window,
-		.logged = s->logged, .from_ms = s->from_ms, .to_ms = s->to_ms };
+		.failed = status && strcmp(status, "ok") != 0, .logged = s->logged, .from_ms = s->from_ms, .to_ms = s->to_ms };
 	forecast_store(m, meta, ret);
 }
 

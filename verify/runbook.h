@@ -16,6 +16,7 @@
 struct runbook_store { /* all borrowed */
 	const char *name, *type, *path;
 	uint64_t bytes;
+	bool failed;             /* not saved in the newest snapshot: older states of it may be there */
 	bool has_window, logged; /* logged: to any instant between, else to those of snapshots */
 	int64_t from_ms, to_ms;
 	bool has_forecast;

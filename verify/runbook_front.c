@@ -103,6 +103,10 @@ static void stores(struct runbook *r)
 	doc_say(&r->doc, DOC_SCENE, "What must come back", NULL);
 	for (size_t i = 0; i < r->f.store_count; i++)
 		say_store(r, &r->f.stores[i]);
+	for (size_t i = 0; i < r->f.store_count; i++)
+		if (r->f.stores[i].failed)
+			doc_say(&r->doc, DOC_ALARM, "the store {1} could not be saved with this snapshot; only older states of it can come back.",
+			    r->f.stores[i].name, NULL);
 	for (size_t i = 0; i < r->f.config->store_count; i++)
 		if (!is_there(r, r->f.config->stores[i].name))
 			doc_say(&r->doc, DOC_ALARM, "the store {1} of the configuration is not in this snapshot.", r->f.config->stores[i].name, NULL);

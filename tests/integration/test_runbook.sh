@@ -186,6 +186,7 @@ mv kept live
 drill() { run "$1" drill --vault live/vault --key restore.key --scratch "$work" "${@:2}"; }
 drill 0
 drill 0 --at 1
+drill 0 --store up # proves nothing of a lost machine
 run 0 key add --role restore --name 'Li Wei' --vault live/vault --key restore.key --out second.key
 echo more >"d/im/up/small"
 head -c 600000 /dev/urandom >"d/im/up/second"
@@ -197,6 +198,7 @@ follow
 now_rows=$(rows)
 page all "${conf[@]}"
 page=all
+is "2 2 2 3 " "$(grep -o 'in drill [0-9]*' pages/all.md | cut -d' ' -f3 | tr '\n' ' ')" "which drill proves the machine, the database, the deletion, the key"
 for name in machine_lost database_damaged deleted_by_mistake key_lost; do
 	is True "$(json "[s['last_worked'][:2] == '20' for s in j['scenarios'] if s['name'] == '$name'][0]")" "$name has worked"
 done

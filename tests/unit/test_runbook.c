@@ -193,6 +193,77 @@ static void html__long_commands_are_not_cut(void **state)
 	doc_clear(&r.doc);
 }
 
+/* --- proofs --- */
+
+/* A record of the stores a and b; statuses: "ok", or what became of them, NULL: not restored. */
+static struct drill_record record(const char *scenario, const char *chosen, const char *verdict, const char *a, const char *b)
+{
+	json_t *stores = json_array();
+	if (a)
+		json_array_append_new(stores, json_pack("{s:s, s:s}", "name", "a", "status", a));
+	if (b)
+		json_array_append_new(stores, json_pack("{s:s, s:s}", "name", "b", "status", b));
+	bool passed = strcmp(verdict, "passed") == 0 || strcmp(verdict, "missed") == 0;
+	return (struct drill_record){ .meta = json_pack("{s:o}", "stores", stores), .scenario = scenario, .chosen = chosen, .verdict = verdict,
+		.passed = passed, .host = "h" };
+}
+
+static const struct runbook_store two_stores[] = { { .name = "a", .type = "sqlite", .path = "/a" }, { .name = "b", .type = "files", .path = "/b" } };
+
+/* What proves the scenario and what failed since, as numbers of records from 1; 0: none. */
+static void assert_proof(struct drill_record *records, size_t count, const char *name, const char *store, size_t worked, size_t failed)
+{
+	struct drill_list list = { .items = records, .count = count };
+	struct runbook_scenario s = { .name = name, .store = store };
+	struct runbook r = { .f = { .drills = &list, .stores = two_stores, .store_count = 2 }, .scenarios = &s, .scenario_count = 1 };
+	runbook_prove(&r);
+	assert_int_equal(s.worked ? s.worked - records + 1 : 0, worked);
+	assert_int_equal(s.failed ? s.failed - records + 1 : 0, failed);
+}
+
+static void clear_records(struct drill_record *records, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		json_decref(records[i].meta);
+}
+
+static void proof__counts_only_what_a_record_did(void **state)
+{
+	struct drill_record records[] = { record("full", "latest", "passed", "ok", "ok"), record("instant", "random", "missed", "ok", "ok"),
+		record("full", "latest", "passed", NULL, "ok"), record("full", "latest", "passed", "older", "ok") };
+	(void)state;
+	assert_proof(records, 4, "machine_lost", NULL, 1, 0);
+	assert_proof(records, 4, "machine_lost_instant", NULL, 2, 0);
+	assert_proof(records, 4, "database_damaged", "a", 2, 0);
+	assert_proof(records, 4, "deleted_by_mistake", NULL, 2, 0);
+	assert_proof(records, 4, "vault_damaged", NULL, 0, 0);
+	assert_proof(records, 4, "key_lost", NULL, 4, 0);
+	clear_records(records, 4);
+}
+
+static void proof__a_newer_try_that_failed_is_told(void **state)
+{
+	struct drill_record records[] = { record("full", "latest", "failed", "failed", "ok"), record("full", "latest", "passed", "ok", "ok"),
+		record("full", "asked", "damaged", "damaged", "ok"), record("full", "latest", "interrupted", NULL, NULL) };
+	(void)state;
+	assert_proof(records, 4, "machine_lost", NULL, 2, 3);
+	assert_proof(records, 4, "machine_lost_instant", NULL, 0, 0);
+	assert_proof(records, 4, "database_damaged", "a", 2, 3);
+	assert_proof(records, 4, "deleted_by_mistake", NULL, 0, 3);
+	assert_proof(records, 4, "vault_damaged", NULL, 3, 0);
+	assert_proof(records, 2, "machine_lost", NULL, 2, 0);
+	clear_records(records, 4);
+}
+
+static void proof__one_that_came_to_nothing_is_a_failed_try_of_all(void **state)
+{
+	struct drill_record records[] = { record("full", "latest", "passed", "ok", "ok"), record("full", "latest", "failed", NULL, NULL) };
+	(void)state;
+	assert_proof(records, 2, "machine_lost", NULL, 1, 2);
+	assert_proof(records, 2, "database_damaged", "a", 1, 0);
+	clear_records(records, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -207,6 +278,9 @@ int main(void)
 		cmocka_unit_test(markdown__lines_and_controls_are_shown_not_obeyed),
 		cmocka_unit_test(html__markup_is_text_and_commands_keep_their_lines),
 		cmocka_unit_test(html__long_commands_are_not_cut),
+		cmocka_unit_test(proof__counts_only_what_a_record_did),
+		cmocka_unit_test(proof__a_newer_try_that_failed_is_told),
+		cmocka_unit_test(proof__one_that_came_to_nothing_is_a_failed_try_of_all),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
