@@ -51,7 +51,8 @@ void runbook_database_damaged(struct runbook *r)
 	if (!any)
 		return;
 	doc_say(&r->doc, DOC_SCENE, "A database is damaged", NULL);
-	doc_say(&r->doc, DOC_TEXT, "The server runs or could run, but says that its database is malformed, or does not open it. The rest of the machine is well.", NULL);
+	doc_say(&r->doc, DOC_TEXT, "The server runs or could run, but says that its database is malformed, or does not open it. The rest "
+	    "of the machine is well.", NULL);
 	for (size_t i = 0; i < r->f.store_count; i++)
 		if (runbook_is_database(&r->f.stores[i]))
 			damaged(r, &r->f.stores[i]);
@@ -88,8 +89,8 @@ static void deleted(struct runbook *r, const struct runbook_store *s)
 	doc_add(d, " \\\n        --at \"$AT\" --store {1} --to \"$LOOK\"{2}\n", s->name, folder, NULL);
 	if (runbook_is_database(s)) {
 		doc_add(d, "sqlite3 -readonly \"$LOOK\"{1} .tables", there, NULL);
-		doc_say(d, DOC_TEXT, "Is it there? Copy single rows with SQL, or replace the whole database: everything written to it after {1} is then only in the "
-		    "file moved aside.", "AT", NULL);
+		doc_say(d, DOC_TEXT, "Is it there? Copy single rows with SQL, or replace the whole database: everything written to it after {1} "
+		    "is then only in the file moved aside.", "AT", NULL);
 	} else {
 		doc_add(d, "ls -lR \"$LOOK\"{1}", there, NULL);
 		copy_back(r, s, there);
@@ -117,7 +118,8 @@ void runbook_deleted(struct runbook *r)
 
 static void older_states(struct runbook *r)
 {
-	doc_say(&r->doc, DOC_TEXT, "Then bring the store that is named as damaged from an older snapshot, number {1}. Stop the server before, if it was started.",
+	doc_say(&r->doc, DOC_TEXT, "Then bring the store that is named as damaged from an older snapshot, number {1}. Stop the server "
+	    "before, if it was started.",
 	    "SEQ", NULL);
 	for (size_t i = 0; i < r->f.store_count; i++) {
 		doc_say(&r->doc, DOC_TEXT, "If it is {1}:", r->f.stores[i].name, NULL);
@@ -130,8 +132,8 @@ void runbook_vault_damaged(struct runbook *r)
 	struct doc *d = &r->doc;
 	const struct runbook_scenario *s = runbook_find(r, "vault_damaged", NULL);
 	doc_say(d, DOC_SCENE, "The vault is partly damaged", NULL);
-	doc_say(d, DOC_TEXT, "A command ended with exit 6, or the disk of the vault has errors. When it was last read and found sound is not in the vault: {1} on the "
-	    "node says it.", "imvault status", NULL);
+	doc_say(d, DOC_TEXT, "A command ended with exit 6, or the disk of the vault has errors. When it was last read and found sound is "
+	    "not in the vault: {1} on the node says it.", "imvault status", NULL);
 	runbook_say_forecast(r, "Forecast, if the server is lost, too", forecast_of(s));
 	runbook_say_proof(r, s);
 	doc_say(d, DOC_PART, "1. Copy it before you do anything else", NULL);
@@ -143,8 +145,8 @@ void runbook_vault_damaged(struct runbook *r)
 	runbook_add_verb(r, "verify");
 	doc_add(d, " --read", NULL);
 	doc_say(d, DOC_PART, "3. The server lives", NULL);
-	doc_say(d, DOC_TEXT, "Protect it anew in a new vault, on another disk. A backup into the damaged one is not enough: what it believes to have it does not "
-	    "store again. Keep the damaged one for older states.", NULL);
+	doc_say(d, DOC_TEXT, "Protect it anew in a new vault, on another disk. A backup into the damaged one is not enough: what it "
+	    "believes to have it does not store again. Keep the damaged one for older states.", NULL);
 	runbook_say_new_vault(r);
 	doc_say(d, DOC_PART, "4. The server is lost, too", NULL);
 	doc_say(d, DOC_TEXT, "Restore all the same. Exit 6 means that everything else is back.", NULL);

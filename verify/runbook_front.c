@@ -21,8 +21,8 @@ static void title(struct runbook *r)
 	doc_say(&r->doc, DOC_TITLE, "Emergency: [1]", f->node, NULL);
 	doc_say(&r->doc, DOC_TEXT, "Made [1] by imvault [2], of snapshot [3] ([4]).", report_minute(now, f->now_ms), IMVAULT_VERSION, seq,
 	    report_minute(of, f->newest->time_ms), NULL);
-	doc_say(&r->doc, DOC_TEXT, "Print it. Keep it with the restore key, not on this server. Make it anew ({1}) when stores, keys or people change and after each "
-	    "drill.", "imvault runbook", NULL);
+	doc_say(&r->doc, DOC_TEXT, "Print it. Keep it with the restore key, not on this server. Make it anew ({1}) when stores, keys or "
+	    "people change and after each drill.", "imvault runbook", NULL);
 	if (f->drills->finding_count)
 		doc_say(&r->doc, DOC_ALARM, "records of drills are missing or cannot be trusted; {1} names them.", "imvault report", NULL);
 }
@@ -131,7 +131,8 @@ static void key_places(struct runbook *r)
 	else
 		runbook_add_gap(r, "its passphrase is kept here: ______________________ (passphrase = in [runbook])",
 		    "where its passphrase is kept is not said: passphrase = in [runbook]");
-	doc_say(&r->doc, DOC_TEXT, "Whether a key file has a passphrase is not in the vault. imvault asks for it where one is needed; a file with one holds the word {1}.",
+	doc_say(&r->doc, DOC_TEXT, "Whether a key file has a passphrase is not in the vault. imvault asks for it where one is needed; a "
+	    "file with one holds the word {1}.",
 	    "protected", NULL);
 }
 
@@ -174,11 +175,12 @@ static void before(struct runbook *r)
 	const struct im_config *c = r->f.config;
 	doc_say(d, DOC_SCENE, "Before you type anything", NULL);
 	doc_say(d, DOC_ITEM, "Is the machine really lost? If its disk still reads, do not write to it.", NULL);
-	doc_say(d, DOC_ITEM, "Keep the broken state. imvault never deletes what is in its way; {1} moves it aside. Neither should you.", "--overwrite", NULL);
+	doc_say(d, DOC_ITEM, "Keep the broken state. imvault never deletes what is in its way; {1} moves it aside. Neither should you.", "--overwrite",
+	    NULL);
 	doc_say(d, DOC_ITEM, "Read the line that names the instant reached: what was written after it is lost. Tell people.", NULL);
 	if (r->f.config_is_vaults && (c->runbook_packages || r->stop || r->start))
-		doc_say(d, DOC_ITEM, "Packages and the commands that stop and start the server are as the node's last snapshot has them. If somebody broke into the "
-		    "node, read them before you run them.", NULL);
+		doc_say(d, DOC_ITEM, "Packages and the commands that stop and start the server are as the node's last snapshot has them. If "
+		    "somebody broke into the node, read them before you run them.", NULL);
 	if ((c->runbook_stop && !r->stop) || (c->runbook_start && !r->start))
 		doc_say(d, DOC_ALARM, "stop or start in [runbook] holds characters that cannot be shown. It is left out.", NULL);
 	variables(r);

@@ -11,7 +11,8 @@
 /* Commands wrap rather than scroll: on paper nobody scrolls, and copying them gives the lines they have. */
 static const char style[] =
     "<style>\n"
-    "pre{background:var(--sunk);border-left:3px solid var(--accent);padding:.75rem 1rem;margin:.75rem 0;white-space:pre-wrap;overflow-wrap:anywhere}\n"
+    "pre{background:var(--sunk);border-left:3px solid var(--accent);padding:.75rem 1rem;margin:.75rem 0;"
+    "white-space:pre-wrap;overflow-wrap:anywhere}\n"
     "pre code{background:none;padding:0;font-size:.875rem;line-height:1.5}\n"
     "pre.system{border-left-color:var(--line)}\n"
     ".gap,.alarm{border-left:3px solid var(--tone);padding:.25rem 0 .25rem 1rem}.gap{--tone:var(--warn)}.alarm{--tone:var(--bad)}\n"

@@ -29,7 +29,8 @@ struct doc {
 
 /* A block of words. The values, texts of any bytes, are copied; they end with NULL. */
 void doc_say(struct doc *d, enum doc_kind kind, const char *words, ...) __attribute__((sentinel));
-/* Begins a block of commands, and adds to it: {1} … are values quoted for a shell, [1] … values as they are, which must be commands themselves. */
+/* Begins a block of commands, and adds to it: {1} … are values quoted for a shell, [1] … values as they are, which must be
+ * commands themselves. */
 void doc_command(struct doc *d, enum doc_kind kind);
 void doc_add(struct doc *d, const char *words, ...) __attribute__((sentinel));
 void doc_clear(struct doc *d);

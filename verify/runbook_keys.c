@@ -92,8 +92,8 @@ static void node_key(struct runbook *r)
 {
 	struct doc *d = &r->doc;
 	doc_say(d, DOC_PART, "The node key is lost or stolen", NULL);
-	doc_say(d, DOC_TEXT, "The server lives. What it has written stays readable. A thief cannot read the vault, but could add false snapshots: choose one from "
-	    "before the theft with {1}.", "--at", NULL);
+	doc_say(d, DOC_TEXT, "The server lives. What it has written stays readable. A thief cannot read the vault, but could add false "
+	    "snapshots: choose one from before the theft with {1}.", "--at", NULL);
 	runbook_add_rotation(r);
 	doc_say(d, DOC_TEXT, "Then back up with the new key:", NULL);
 	doc_command(d, DOC_COMMAND);
@@ -150,13 +150,15 @@ void runbook_say_new_vault(struct runbook *r)
 	doc_add(d, "imvault init --vault \"$NEW_VAULT\" --restore-key \"$NEW_KEY\" \\\n        --node-key {1} --node {2}\n", fresh, r->f.node, NULL);
 	runbook_add_own(r, "backup");
 	doc_add(d, " --vault \"$NEW_VAULT\" --key {1}", fresh, NULL);
-	doc_say(d, DOC_TEXT, "Then write both into the configuration, as url and key in [vault], and take the new restore key away from this machine.", NULL);
+	doc_say(d, DOC_TEXT, "Then write both into the configuration, as url and key in [vault], and take the new restore key away from "
+	    "this machine.", NULL);
 }
 
 static void no_key(struct runbook *r)
 {
 	doc_say(&r->doc, DOC_PART, "No restore key is left", NULL);
-	doc_say(&r->doc, DOC_TEXT, "Nobody can read this vault any more, and no support can help. While the server lives, make a new vault at once:", NULL);
+	doc_say(&r->doc, DOC_TEXT, "Nobody can read this vault any more, and no support can help. While the server lives, make a new vault "
+	    "at once:", NULL);
 	runbook_say_new_vault(r);
 }
 

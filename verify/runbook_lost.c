@@ -71,8 +71,8 @@ static void bring_back_at_once(struct runbook *r)
 	struct doc *d = &r->doc;
 	bool by_manager = r->start && holder_is_handed_over(r->start);
 	doc_say(d, DOC_PART, "4, the fast way", NULL);
-	doc_say(d, DOC_TEXT, "Instead of the above: the server works at once, its data follows. As root; the server must be stopped. Until it is complete do not "
-	    "copy the folders with {1}, and never touch what is named {2}.", "cp", ".NAME.imvault-instant", NULL);
+	doc_say(d, DOC_TEXT, "Instead of the above: the server works at once, its data follows. As root; the server must be stopped. Until "
+	    "it is complete do not copy the folders with {1}, and never touch what is named {2}.", "cp", ".NAME.imvault-instant", NULL);
 	doc_command(d, by_manager ? DOC_SYSTEM : DOC_COMMAND);
 	if (by_manager)
 		doc_add(d, "systemd-run --pipe --wait --unit imvault-instant -p FileDescriptorStoreMax=1 \\\n"
@@ -80,7 +80,8 @@ static void bring_back_at_once(struct runbook *r)
 	runbook_add_verb(r, "restore");
 	doc_add(d, " --instant --overwrite", NULL);
 	runbook_add_exec(r);
-	doc_say(d, DOC_TEXT, "{1} shows how far it is. The machine restarted meanwhile? Keep the server stopped and see {2} in docs/INSTANT.md.", "imvault status",
+	doc_say(d, DOC_TEXT, "{1} shows how far it is. The machine restarted meanwhile? Keep the server stopped and see {2} in "
+	    "docs/INSTANT.md.", "imvault status",
 	    "imvault restore --resume", NULL);
 }
 

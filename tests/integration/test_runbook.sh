@@ -44,6 +44,9 @@ tree() { (cd "$1" && find . -type f -exec sha256sum {} + | sort); }
 has() { is yes "$(grep -qF -- "$2" "$1" && echo yes || echo no)" "\"$2\" in $1"; }
 has_not() { is no "$(grep -qF -- "$2" "$1" && echo yes || echo no)" "\"$2\" in $1"; }
 
+# scenario NAME FIELD: of the answer in out
+scenario() { json "[s['$2'] for s in j['scenarios'] if s['name'] == '$1'][0]"; }
+
 # page NAME ARGUMENTS...: the page in both forms as pages/NAME.md and .html; its blocks in pages/NAME/
 page() {
 	local name=$1
@@ -52,7 +55,8 @@ page() {
 	"$imvault" "$@" runbook -o "pages/$name.html" --quiet </dev/null 2>err || is 0 $? "the same as HTML"
 	/usr/bin/python3 "$here/runbook_blocks.py" "pages/$name.md" "pages/$name" >"pages/$name.list" || is 0 $? "the blocks of $name.md"
 	/usr/bin/python3 "$here/runbook_blocks.py" "pages/$name.html" "pages/$name-html" >"pages/$name-html.list" || is 0 $? "the blocks of $name.html"
-	is "" "$(diff -r --exclude=system "pages/$name" "pages/$name-html"; diff "pages/$name.list" "pages/$name-html.list")" "the commands of both forms of $name"
+	is "" "$(diff -r --exclude=system "pages/$name" "pages/$name-html"
+		diff "pages/$name.list" "pages/$name-html.list")" "the commands of both forms of $name"
 	for block in "pages/$name"/*.sh; do
 		bash -n "$block" || is 0 $? "the syntax of $block"
 	done
@@ -198,21 +202,24 @@ follow
 now_rows=$(rows)
 page all "${conf[@]}"
 page=all
-is "2 2 2 3 " "$(grep -o 'in drill [0-9]*' pages/all.md | cut -d' ' -f3 | tr '\n' ' ')" "which drill proves the machine, the database, the deletion, the key"
+is "2 2 2 3 " "$(grep -o 'in drill [0-9]*' pages/all.md | cut -d' ' -f3 | tr '\n' ' ')" "drills that prove machine, database, deletion, key"
 for name in machine_lost database_damaged deleted_by_mistake key_lost; do
-	is True "$(json "[s['last_worked'][:2] == '20' for s in j['scenarios'] if s['name'] == '$name'][0]")" "$name has worked"
+	is 20 "$(scenario $name last_worked | cut -c-2)" "$name has worked"
 done
-is True "$(json "[s['last_worked'] for s in j['scenarios'] if s['name'] in ('machine_lost_instant', 'vault_damaged')] == [None, None]")" "what no drill showed"
-is True "$(json "all(s['forecast_p50_ms'] > 0 and s['forecast_p95_ms'] >= s['forecast_p50_ms'] for s in j['scenarios'] if s['name'] != 'key_lost')")" "forecasts"
+is None "$(scenario machine_lost_instant last_worked)" "what no drill showed"
+is None "$(scenario vault_damaged last_worked)" "what no drill showed"
+is True "$(json "all(s['forecast_p95_ms'] >= s['forecast_p50_ms'] > 0 for s in j['scenarios'] if s['name'] != 'key_lost')")" "forecasts"
+is None "$(scenario key_lost forecast_p50_ms)" "no data is moved"
 is "im-01 $work/pages/all.md" "$(json 'j["node"], __import__("os").path.realpath(j["output"])' | tr -d "(),'")" "the answer"
-for words in "Last worked: $(date -u +%Y-)" " in drill 2 on " "(target 15 min: met)" "Li Wei, on call, +86 10 5555" "hardly more than" "Forecast of this store alone" \
-	"USB stick in the safe, room 204" "Back to any instant from" "Back to its snapshots from" "(tier im)" "At most the last 5 min may be lost" \
+for words in "Last worked: $(date -u +%Y-)" " in drill 2 on " "(target 15 min: met)" "Li Wei, on call, +86 10 5555" "hardly more than" \
+	"Forecast of this store alone" "USB stick in the safe, room 204" "Back to any instant from" "Back to its snapshots from" "(tier im)" "At most the last 5 min may be lost" \
 	"\\<script\\>alert(1)\\</script\\> \\\`id\\\` \\[x\\](javascript:y) \\*" "came back with the store \`etc\`" "The landlord has the key"; do
 	has pages/all.md "$words"
 done
 has_not pages/all.html "<script"
 has pages/all.html "&lt;script&gt;alert(1)&lt;/script&gt; \`id\` [x](javascript:y) *"
-secret=$(/usr/bin/python3 -c 'import json, sys; print("\n".join(v for f in sys.argv[1:] for k, v in json.load(open(f)).items() if k == "secret"))' restore.key second.key live/etc/node.key)
+secret=$(/usr/bin/python3 -c 'import json, sys; print("\n".join(json.load(open(f))["secret"] for f in sys.argv[1:]))' \
+	restore.key second.key live/etc/node.key)
 is 3 "$(wc -l <<<"$secret")" "secrets of three keys"
 for words in s3cr3t $secret; do
 	for file in pages/*.md pages/*.html; do has_not "$file" "$words"; done
@@ -396,7 +403,7 @@ drill 6
 page failed "${conf[@]}"
 has pages/failed.md "**Attention:** the last try FAILED on $(date -u +%Y-)"
 has pages/failed.md "ended with damaged"
-is True "$(json "[s['last_worked'][:2] == '20' for s in j['scenarios'] if s['name'] == 'vault_damaged'][0]")" "what came back from a damaged vault"
+is 20 "$(scenario vault_damaged last_worked | cut -c-2)" "what came back from a damaged vault"
 
 is "" "$(find . -name pwned)" "a name became a command"
 [ "$failed" = 0 ] && echo "all of it holds ($count checks)"

@@ -17,9 +17,9 @@
 
 #include <cmocka.h>
 
-static const char *const hostile[] = { "plain", "", " ", "it's", "a b", "$(touch x)", "`touch x`", "\"$HOME\"", "a;b|c&d>e", "-rf", "~", "*", "#", "!x",
-	"\\", "'\\''", "back\\slash'", "a\nb", "tab\there", "\x1b[31m", "\x7f", "\xe7\x8e\x8b", "\xe2\x80\xae" "abc", "bad\xff" "7utf", "=x", "{a,b}", "[a]",
-	"\n```\n", "'\n'", "\x01" "23" };
+static const char *const hostile[] = { "plain", "", " ", "it's", "a b", "$(touch x)", "`touch x`", "\"$HOME\"", "a;b|c&d>e", "-rf", "~", "*",
+	"#", "!x", "\\", "'\\''", "back\\slash'", "a\nb", "tab\there", "\x1b[31m", "\x7f", "\xe7\x8e\x8b", "\xe2\x80\xae" "abc", "bad\xff" "7utf",
+	"=x", "{a,b}", "[a]", "\n```\n", "'\n'", "\x01" "23" };
 
 static char *quoted(const char *text)
 {
