@@ -54,7 +54,8 @@ page() {
 	run 0 "$@" runbook -o "pages/$name.md" --json
 	"$imvault" "$@" runbook -o "pages/$name.html" --quiet </dev/null 2>err || is 0 $? "the same as HTML"
 	/usr/bin/python3 "$here/runbook_blocks.py" "pages/$name.md" "pages/$name" >"pages/$name.list" || is 0 $? "the blocks of $name.md"
-	/usr/bin/python3 "$here/runbook_blocks.py" "pages/$name.html" "pages/$name-html" >"pages/$name-html.list" || is 0 $? "the blocks of $name.html"
+	/usr/bin/python3 "$here/runbook_blocks.py" "pages/$name.html" "pages/$name-html" >"pages/$name-html.list" ||
+		is 0 $? "the blocks of $name.html"
 	is "" "$(diff -r --exclude=system "pages/$name" "pages/$name-html"
 		diff "pages/$name.list" "pages/$name-html.list")" "the commands of both forms of $name"
 	for block in "pages/$name"/*.sh; do
@@ -212,7 +213,8 @@ is True "$(json "all(s['forecast_p95_ms'] >= s['forecast_p50_ms'] > 0 for s in j
 is None "$(scenario key_lost forecast_p50_ms)" "no data is moved"
 is "im-01 $work/pages/all.md" "$(json 'j["node"], __import__("os").path.realpath(j["output"])' | tr -d "(),'")" "the answer"
 for words in "Last worked: $(date -u +%Y-)" " in drill 2 on " "(target 15 min: met)" "Li Wei, on call, +86 10 5555" "hardly more than" \
-	"Forecast of this store alone" "USB stick in the safe, room 204" "Back to any instant from" "Back to its snapshots from" "(tier im)" "At most the last 5 min may be lost" \
+	"Forecast of this store alone" "USB stick in the safe, room 204" \
+	"Back to any instant from" "Back to its snapshots from" "(tier im)" "At most the last 5 min may be lost" \
 	"\\<script\\>alert(1)\\</script\\> \\\`id\\\` \\[x\\](javascript:y) \\*" "came back with the store \`etc\`" "The landlord has the key"; do
 	has pages/all.md "$words"
 done
