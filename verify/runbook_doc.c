@@ -47,19 +47,28 @@ static struct doc_block *new_block(struct doc *d, enum doc_kind kind)
 	return b;
 }
 
+static void take_values(const char *ret[DOC_VALUES_MAX], va_list ap)
+{
+	for (int i = 0; i < DOC_VALUES_MAX; i++)
+		if (!(ret[i] = va_arg(ap, const char *)))
+			return;
+}
+
 void doc_say(struct doc *d, enum doc_kind kind, const char *words, ...)
 {
+	const char *values[DOC_VALUES_MAX] = { NULL };
 	struct doc_block *b = new_block(d, kind);
 	va_list ap;
 	if (!b)
 		return;
 	b->words = words;
 	va_start(ap, words);
-	const char *value;
-	for (int i = 0; i < DOC_VALUES_MAX && (value = va_arg(ap, const char *)); i++)
-		if (!(b->values[i] = strdup(value)))
-			d->failed = true;
+	take_values(values, ap);
 	va_end(ap);
+	for (int i = 0; i < DOC_VALUES_MAX && values[i]; i++) {
+		b->values[i] = strdup(values[i]);
+		d->failed |= !b->values[i];
+	}
 }
 
 void doc_command(struct doc *d, enum doc_kind kind)
@@ -81,8 +90,7 @@ void doc_add(struct doc *d, const char *words, ...)
 		return;
 	struct im_buf *b = &d->blocks[d->count - 1].command;
 	va_start(ap, words);
-	for (int i = 0; i < DOC_VALUES_MAX && (values[i] = va_arg(ap, const char *)); i++)
-		;
+	take_values(values, ap);
 	va_end(ap);
 	for (bool more = true; more;) {
 		more = doc_next(&words, &piece);
