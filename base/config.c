@@ -119,7 +119,10 @@ static int begin_section(struct parser *p, const char *line)
 		return begin_single(p, SECTION_SCHEDULE, &p->seen_schedule, name);
 	if (strcmp(name, "alert") == 0)
 		return begin_single(p, SECTION_ALERT, &p->seen_alert, name);
-	return config_wrong(p, "unknown section [%s]; there are [node], [vault], [store NAME], [follow], [retention], [drill], [schedule] and [alert]", name);
+	if (strcmp(name, "runbook") == 0)
+		return begin_single(p, SECTION_RUNBOOK, &p->seen_runbook, name);
+	return config_wrong(p, "unknown section [%s]; there are [node], [vault], [store NAME], [follow], [retention], [drill], [schedule], [alert] and "
+	    "[runbook]", name);
 }
 
 /* fgets for inih. Returns NULL at the end and at the first mistake. */
@@ -258,13 +261,18 @@ int im_config_load(const char *path, struct im_config **ret, struct im_error *er
 	return im_config_parse((const char *)text.data, path, ret, err);
 }
 
+static void free_pairs(struct im_config_pair *pairs, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		free(pairs[i].key);
+		free(pairs[i].value);
+	}
+	free(pairs);
+}
+
 static void free_store(struct im_config_store *s)
 {
-	for (size_t i = 0; i < s->pair_count; i++) {
-		free(s->pairs[i].key);
-		free(s->pairs[i].value);
-	}
-	free(s->pairs);
+	free_pairs(s->pairs, s->pair_count);
 	free(s->name);
 	free(s->type);
 	free(s->path);
@@ -296,6 +304,12 @@ void im_config_free(struct im_config *c)
 	free(c->alert_ping_backup);
 	free(c->alert_ping_verify);
 	free(c->alert_ping_drill);
+	free(c->runbook_restore_key);
+	free(c->runbook_passphrase);
+	free(c->runbook_packages);
+	free(c->runbook_stop);
+	free(c->runbook_start);
+	free_pairs(c->runbook_lines, c->runbook_line_count);
 	free(c);
 }
 

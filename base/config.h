@@ -45,6 +45,10 @@ struct im_config {
 	char *alert_command, *alert_webhook, *alert_mail, *alert_smtp, *alert_from, *alert_credentials; /* NULL: not set */
 	char *alert_ping_backup, *alert_ping_verify, *alert_ping_drill; /* NULL: not set */
 	int64_t alert_repeat_ms;    /* the same alert not again before */
+	/* [runbook], for people to read; NULL: not set. stop and start are commands, packages the names of Debian packages. */
+	char *runbook_restore_key, *runbook_passphrase, *runbook_packages, *runbook_stop, *runbook_start;
+	struct im_config_pair *runbook_lines; /* contact and note, in file order */
+	size_t runbook_line_count;
 	struct im_config_store *stores;
 	size_t store_count;
 };

@@ -7,14 +7,15 @@
 
 #include "base/config.h"
 
-enum section { SECTION_NONE, SECTION_NODE, SECTION_VAULT, SECTION_STORE, SECTION_RETENTION, SECTION_FOLLOW, SECTION_DRILL, SECTION_SCHEDULE, SECTION_ALERT };
+enum section { SECTION_NONE, SECTION_NODE, SECTION_VAULT, SECTION_STORE, SECTION_RETENTION, SECTION_FOLLOW, SECTION_DRILL, SECTION_SCHEDULE, SECTION_ALERT,
+	SECTION_RUNBOOK };
 
 struct parser {
 	struct im_config *config;
 	const char *source, *rest; /* rest: text not read yet */
 	int line;
 	enum section section;
-	bool seen_node, seen_vault, seen_retention, seen_follow, seen_drill, seen_schedule, seen_alert, has_rto, has_level;
+	bool seen_node, seen_vault, seen_retention, seen_follow, seen_drill, seen_schedule, seen_alert, seen_runbook, has_rto, has_level;
 	struct im_error *err;
 	int rc;
 };

@@ -121,15 +121,15 @@ static int vault_key(struct parser *p, const char *key, const char *value)
 	return config_wrong(p, "unknown key %s in [vault]; there are url, key, compression", key);
 }
 
-static int add_pair(struct parser *p, struct im_config_store *s, const char *key, const char *value)
+static int add_pair(struct parser *p, struct im_config_pair **pairs, size_t *count, const char *key, const char *value)
 {
-	if (s->pair_count == CONFIG_MAX_PAIRS)
-		return config_wrong(p, "more than %d keys in [store %s]", CONFIG_MAX_PAIRS, s->name);
-	struct im_config_pair *grown = reallocarray(s->pairs, s->pair_count + 1, sizeof *grown);
+	if (*count == CONFIG_MAX_PAIRS)
+		return config_wrong(p, "more than %d keys in one section", CONFIG_MAX_PAIRS);
+	struct im_config_pair *grown = reallocarray(*pairs, *count + 1, sizeof *grown);
 	if (!grown)
 		return config_no_memory(p);
-	s->pairs = grown;
-	struct im_config_pair *pair = &grown[s->pair_count++];
+	*pairs = grown;
+	struct im_config_pair *pair = &grown[(*count)++];
 	*pair = (struct im_config_pair){ strdup(key), strdup(value) };
 	return pair->key && pair->value ? 0 : config_no_memory(p);
 }
@@ -143,7 +143,7 @@ static int store_key(struct parser *p, const char *key, const char *value)
 		return set_path(p, &s->path, key, value);
 	if (strcmp(key, "priority") == 0)
 		return set_number(p, &s->priority, key, value, 1, 9);
-	return add_pair(p, s, key, value);
+	return add_pair(p, &s->pairs, &s->pair_count, key, value);
 }
 
 /* Checked, and carried in each snapshot with the rest of the text, for the command that will prune: until
@@ -316,11 +316,39 @@ static int alert_key(struct parser *p, const char *key, const char *value)
 	    "ping_drill", key);
 }
 
+/* They stand unquoted in a command that is meant to be copied. */
+static int set_packages(struct parser *p, char **field, const char *key, const char *value)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.+-: ";
+	const char *wrong = value + strspn(value, allowed);
+	if (*wrong || *value == '-' || strstr(value, " -"))
+		return config_wrong(p, "%s = %s is not a list of Debian packages with blanks between, such as prosody lua-dbi-sqlite3", key, value);
+	return set_text(p, field, key, value);
+}
+
+static int runbook_key(struct parser *p, const char *key, const char *value)
+{
+	struct im_config *c = p->config;
+	if (strcmp(key, "contact") == 0 || strcmp(key, "note") == 0)
+		return add_pair(p, &c->runbook_lines, &c->runbook_line_count, key, value);
+	if (strcmp(key, "restore_key") == 0)
+		return set_text(p, &c->runbook_restore_key, key, value);
+	if (strcmp(key, "passphrase") == 0)
+		return set_text(p, &c->runbook_passphrase, key, value);
+	if (strcmp(key, "packages") == 0)
+		return set_packages(p, &c->runbook_packages, key, value);
+	if (strcmp(key, "stop") == 0)
+		return set_text(p, &c->runbook_stop, key, value);
+	if (strcmp(key, "start") == 0)
+		return set_text(p, &c->runbook_start, key, value);
+	return config_wrong(p, "unknown key %s in [runbook]; there are contact, restore_key, passphrase, packages, stop, start, note", key);
+}
+
 int config_take_key(struct parser *p, const char *key, const char *value)
 {
 	static int (*const sections[])(struct parser *p, const char *key, const char *value) = { [SECTION_NODE] = node_key, [SECTION_VAULT] = vault_key,
 		[SECTION_STORE] = store_key, [SECTION_RETENTION] = retention_key, [SECTION_FOLLOW] = follow_key, [SECTION_DRILL] = drill_key,
-		[SECTION_SCHEDULE] = schedule_key, [SECTION_ALERT] = alert_key };
+		[SECTION_SCHEDULE] = schedule_key, [SECTION_ALERT] = alert_key, [SECTION_RUNBOOK] = runbook_key };
 	if (!*key)
 		return config_wrong(p, "a key is missing before the =");
 	if (!*value)

@@ -35,7 +35,8 @@ const struct command *commands_find(const char *name);
 int commands_unknown(const char *name, struct im_error *err);
 const char *commands_help(void);
 
-extern const struct command cmd_init, cmd_backup, cmd_follow, cmd_list, cmd_restore, cmd_verify, cmd_export, cmd_key, cmd_status, cmd_drill, cmd_drill_service, cmd_alert, cmd_metrics, cmd_report;
+extern const struct command cmd_init, cmd_backup, cmd_follow, cmd_list, cmd_restore, cmd_verify, cmd_export, cmd_key, cmd_status, cmd_drill, cmd_drill_service, cmd_alert, cmd_metrics, cmd_report,
+	cmd_runbook;
 
 /* session.c: configuration and vault, from options and file. */
 
@@ -49,6 +50,12 @@ const char *session_node(const struct cli *cli);
 enum session_need { SESSION_ANY_KEY, SESSION_RESTORE_KEY, SESSION_KEYLESS_TOO };
 /* Reads the configuration if it is needed and opens the vault as cli->vault. */
 int session_open(struct cli *cli, enum session_need need, struct im_error *err);
+struct session_only { /* the vault's only node */
+	char name[65];
+	size_t count;
+};
+/* The node asked for, the key's own, or the vault's only one; borrowed, perhaps from only. The vault is open. */
+int session_choose_node(const struct cli *cli, struct session_only *only, const char **ret, struct im_error *err);
 /* For key_file_load and friends; context is the cli. */
 char *session_ask(void *context, const char *path);
 

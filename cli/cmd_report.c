@@ -45,35 +45,6 @@ static int parse_lang(const struct cli *cli, enum report_lang *ret, struct im_er
 	return im_fail(err, IM_EUSAGE, "report: --lang %s is neither en nor zh", lang);
 }
 
-struct only_node { /* of the vault */
-	char name[65];
-	size_t count;
-};
-
-static int take_node(void *context, const char *name, uint64_t size_bytes)
-{
-	struct only_node *n = context;
-	const char *begin = strchr(name, '/') + 1;
-	(void)size_bytes;
-	if (n->count++ == 0)
-		snprintf(n->name, sizeof n->name, "%.*s", (int)strcspn(begin, "/"), begin);
-	return 0;
-}
-
-/* The one asked for, the key's own, or the vault's only one. */
-static int choose_node(const struct cli *cli, struct only_node *only, const char **ret, struct im_error *err)
-{
-	const struct key_file *key = cli->vault->key;
-	*ret = session_node(cli) ? session_node(cli) : key->node;
-	if (*ret)
-		return 0;
-	int rc = storage_list_folders(cli->vault->storage, "snapshots/", take_node, only, err);
-	if (rc == 0 && only->count != 1)
-		rc = im_fail(err, IM_EUSAGE, "report: which node? Give --node NAME (the vault has snapshots of %zu)", only->count);
-	*ret = only->name;
-	return rc;
-}
-
 static void tell_share(json_t *json, const char *name, struct report_share share)
 {
 	json_t *row = json_object();
@@ -157,7 +128,7 @@ static int write_page(struct cli *cli, const char *node, enum report_lang lang, 
 
 static int run(struct cli *cli, struct im_error *err)
 {
-	struct only_node only = { .count = 0 };
+	struct session_only only = { .count = 0 };
 	enum report_lang lang;
 	const char *node;
 	int rc = parse_lang(cli, &lang, err);
@@ -167,7 +138,7 @@ static int run(struct cli *cli, struct im_error *err)
 		return im_fail(err, IM_EUSAGE, "report: --json needs --output FILE, since the page would take standard output");
 	rc = session_open(cli, SESSION_ANY_KEY, err);
 	if (rc == 0)
-		rc = choose_node(cli, &only, &node, err);
+		rc = session_choose_node(cli, &only, &node, err);
 	return rc ? rc : write_page(cli, node, lang, err);
 }
 

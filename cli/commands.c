@@ -7,10 +7,10 @@
 #include <string.h>
 
 const struct command *const commands_table[] = { &cmd_init, &cmd_backup, &cmd_follow, &cmd_list, &cmd_restore, &cmd_drill, &cmd_verify, &cmd_export,
-	&cmd_key, &cmd_status, &cmd_alert, &cmd_report, &cmd_metrics, &cmd_drill_service, NULL };
+	&cmd_key, &cmd_status, &cmd_alert, &cmd_report, &cmd_runbook, &cmd_metrics, &cmd_drill_service, NULL };
 
 /* Named in the documentation's outlook; people will try them. */
-static const char *const later[] = { "prune", "runbook" };
+static const char *const later[] = { "prune" };
 
 const struct command *commands_find(const char *name)
 {
@@ -51,7 +51,7 @@ const char *commands_help(void)
 	    "  drill     rehearse a restore into scratch; check, time, record it\n"
 	    "  verify    check the vault; --read: every byte\n"
 	    "  status    is this node protected? Exit 0: yes\n"
-	    "  report    one HTML page: is the recovery target proven?\n"
+	    "  report    a page: is the target proven?  runbook  the emergency page\n"
 	    "  metrics   status for Prometheus         alert    where alerts go; --test\n"
 	    "  key       list, add, revoke, rotate     export   a snapshot as a tar archive\n"
 	    "\n"

@@ -57,6 +57,7 @@ static const struct {
 	[OPTION_KEEP] = { "keep", no_argument, 0 },
 	[OPTION_TEST] = { "test", no_argument, 0 },
 	[OPTION_LANG] = { "lang", required_argument, 0 },
+	[OPTION_HTML] = { "html", no_argument, 0 },
 	[OPTION_NEW_PASSPHRASE_FILE] = { "new-passphrase-file", required_argument, 0 },
 };
 
@@ -144,6 +145,7 @@ static bool *flag_field(struct options *o, enum option_id id)
 	case OPTION_ABORT: return &o->abort;
 	case OPTION_KEEP: return &o->keep;
 	case OPTION_TEST: return &o->test;
+	case OPTION_HTML: return &o->html;
 	default: return NULL;
 	}
 }

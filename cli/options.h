@@ -19,7 +19,7 @@ enum option_id {
 	OPTION_NODE, OPTION_PASSPHRASE_FILE, OPTION_RESTORE_KEY, OPTION_NODE_KEY, OPTION_FULL, OPTION_AT, OPTION_STORE,
 	OPTION_PATH, OPTION_TO, OPTION_OVERWRITE, OPTION_EXEC, OPTION_DRY_RUN, OPTION_CHECK, OPTION_RTO, OPTION_READ,
 	OPTION_OUTPUT, OPTION_ROLE, OPTION_NAME, OPTION_OUT, OPTION_NEW_PASSPHRASE_FILE, OPTION_ONCE, OPTION_INSTANT, OPTION_DETACH, OPTION_STOP, OPTION_READY, OPTION_RESUME, OPTION_ABORT,
-	OPTION_SCRATCH, OPTION_OPERATOR, OPTION_REASON, OPTION_CPUS, OPTION_KEEP, OPTION_LANG, OPTION_TEST, OPTION_COUNT
+	OPTION_SCRATCH, OPTION_OPERATOR, OPTION_REASON, OPTION_CPUS, OPTION_KEEP, OPTION_LANG, OPTION_TEST, OPTION_HTML, OPTION_COUNT
 };
 
 struct options {
@@ -27,7 +27,7 @@ struct options {
 	bool json, quiet, help, version;
 	const char *restore_key, *node_key, *at, *path, *to, *exec, *stop, *ready, *check, *output, *role, *name, *out, *new_passphrase_file;
 	const char *scratch, *operator_name, *reason, *cpus, *lang;
-	bool full, overwrite, dry_run, once, detach, resume, abort, keep, test;
+	bool full, overwrite, dry_run, once, detach, resume, abort, keep, test, html;
 	const char *instant;      /* NULL: not given; "": without a mode */
 	unsigned read_percent;    /* 0: --read not given */
 	int64_t rto_ms;           /* 0: not given */

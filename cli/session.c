@@ -10,6 +10,8 @@
 #include "cli/output.h"
 #include "cli/passphrase.h"
 
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 static int load_config(struct cli *cli, bool must, struct im_error *err)
@@ -93,4 +95,28 @@ int session_open(struct cli *cli, enum session_need need, struct im_error *err)
 		return im_fail(err, IM_EKEY, "%s is a %s key and cannot decrypt content; give the restore key with --key FILE", key,
 		    key_role_name(cli->vault->key->role));
 	return 0;
+}
+
+static int take_node(void *context, const char *name, uint64_t size_bytes)
+{
+	struct session_only *n = context;
+	const char *begin = strchr(name, '/') + 1;
+	(void)size_bytes;
+	if (n->count++ == 0)
+		snprintf(n->name, sizeof n->name, "%.*s", (int)strcspn(begin, "/"), begin);
+	return 0;
+}
+
+int session_choose_node(const struct cli *cli, struct session_only *only, const char **ret, struct im_error *err)
+{
+	const struct key_file *key = cli->vault->key;
+	*ret = session_node(cli) ? session_node(cli) : key->node;
+	if (*ret)
+		return 0;
+	int rc = storage_list_folders(cli->vault->storage, "snapshots/", take_node, only, err);
+	if (rc == 0 && only->count != 1)
+		rc = im_fail(err, IM_EUSAGE, "%s: which node? Give --node NAME (the vault has snapshots of %zu)", cli->command,
+		    only->count);
+	*ret = only->name;
+	return rc;
 }

@@ -35,8 +35,7 @@ void report_put(struct page *p, const char *format, ...)
 
 /* --- foreign text --- */
 
-/* One character of UTF-8; what is none comes out as U+FFFD, one byte at a time. Never longer than the text. */
-static uint32_t next_character(const unsigned char **at)
+uint32_t report_next_character(const unsigned char **at)
 {
 	const unsigned char *p = *at;
 	int more = *p >= 0xf0 && *p < 0xf5 ? 3 : *p >= 0xe0 && *p < 0xf0 ? 2 : *p >= 0xc2 && *p < 0xe0 ? 1 : 0;
@@ -56,8 +55,7 @@ static uint32_t next_character(const unsigned char **at)
 	return c;
 }
 
-/* Controls, changes the direction, breaks lines, or is not there to the eye. */
-static bool hides(uint32_t c)
+bool report_hides(uint32_t c)
 {
 	return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0xad || c == 0x61c || c == 0x180e || c == 0x200b || c == 0x200e || c == 0x200f ||
 	    (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) || c == 0xfeff || (c >= 0xfff0 && c < 0xfffc) || (c & 0xfffe) == 0xfffe ||
@@ -74,24 +72,29 @@ static void put_character(struct page *p, const unsigned char *bytes, size_t len
 	case '\'': report_raw(p, "&#39;"); return;
 	case 0xfffd: report_raw(p, "&#xfffd;"); return;
 	}
-	if (hides(c))
+	if (report_hides(c))
 		report_put(p, "[U+%04X]", c);
 	else
 		im_buf_put(&p->out, bytes, len);
 }
 
-void report_text(struct page *p, const char *foreign)
+void report_text_upto(struct page *p, const char *foreign, size_t max)
 {
 	const unsigned char *at = (const unsigned char *)foreign;
-	for (int n = 0; *at; n++) {
+	for (size_t n = 0; *at; n++) {
 		const unsigned char *before = at;
-		uint32_t c = next_character(&at);
-		if (n == REPORT_TEXT_MAX) {
+		uint32_t c = report_next_character(&at);
+		if (n == max) {
 			report_raw(p, " [&#8230;]");
 			return;
 		}
 		put_character(p, before, (size_t)(at - before), c);
 	}
+}
+
+void report_text(struct page *p, const char *foreign)
+{
+	report_text_upto(p, foreign, REPORT_TEXT_MAX);
 }
 
 void report_quote(struct page *p, const char *foreign)

@@ -75,6 +75,11 @@ void report_put(struct page *p, const char *format, ...) __attribute__((format(p
 /* Text of any bytes: escaped, control and direction characters visible, cut after REPORT_TEXT_MAX characters. */
 void report_text(struct page *p, const char *foreign);
 #define REPORT_TEXT_MAX 2000
+void report_text_upto(struct page *p, const char *foreign, size_t max); /* max: characters */
+/* One character of UTF-8; what is none comes out as U+FFFD, one byte at a time. Never longer than the text. */
+uint32_t report_next_character(const unsigned char **at);
+/* Controls, changes the direction, breaks lines, or is not there to the eye. */
+bool report_hides(uint32_t c);
 /* Words in the page's language; {1}, {2} … are replaced by the arguments (texts of any bytes), which end with NULL. */
 void report_say(struct page *p, enum report_words words, ...) __attribute__((sentinel));
 /* <TAG class="CLASS">words</TAG> */
@@ -183,5 +188,10 @@ void report_section_growth(struct page *p);    /* report_growth.c */
 void report_section_incidents(struct page *p); /* report_evidence.c */
 void report_section_evidence(struct page *p);  /* report_evidence.c */
 void report_style(struct page *p);             /* report_style.c */
+
+/* --- the frame of a page (report_page.c), also of the runbook --- */
+
+/* From the doctype to <title>; the caller writes the title, closes it, and adds styles of its own before </head>. */
+void report_head_open(struct page *p);
 
 #endif

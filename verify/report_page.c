@@ -19,13 +19,18 @@ static const char marks[] =
     "<pattern id=\"p-gap\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">"
     "<rect class=\"hatch\" width=\"2.5\" height=\"6\"/></pattern></defs></svg>\n";
 
-static void head(struct page *p)
+void report_head_open(struct page *p)
 {
 	report_raw(p, "<!DOCTYPE html>\n");
 	report_put(p, "<html lang=\"%s\">\n<head>\n<meta charset=\"utf-8\"/>\n", p->lang == REPORT_ZH ? "zh-CN" : "en");
 	report_raw(p, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n"
 	    "<meta name=\"robots\" content=\"noindex\"/>\n<meta name=\"referrer\" content=\"no-referrer\"/>\n"
 	    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>\n<title>");
+}
+
+static void head(struct page *p)
+{
+	report_head_open(p);
 	report_say(p, W_TITLE, p->r->node, NULL);
 	report_raw(p, "</title>\n");
 	report_style(p);

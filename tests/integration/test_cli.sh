@@ -34,7 +34,7 @@ run 2
 run 2 frobnicate
 run 2 restroe
 says "did you mean restore?"
-for later in prune runbook; do
+for later in prune; do
 	run 2 "$later"
 	says "no command $later"
 done

@@ -324,6 +324,33 @@ static void schedule__says_how_often_each_is_meant_to_run(void **state)
 	refused("[schedule]\nmetrics = 1m\n", "line 2", "there are backup, verify, drill, report");
 }
 
+static void parse__runbook_section(void **state)
+{
+	(void)state;
+	struct im_config *c = parsed("[runbook]\ncontact = Li Wei, on call, +86 10 1234\nnote = one\ncontact = Second\nrestore_key = safe in room 2\n"
+	    "passphrase = sealed envelope\npackages = prosody lua-dbi-sqlite3\nstop = systemctl stop prosody\nstart = systemctl start prosody\n");
+	assert_int_equal(c->runbook_line_count, 3);
+	assert_string_equal(c->runbook_lines[0].value, "Li Wei, on call, +86 10 1234");
+	assert_string_equal(c->runbook_lines[1].key, "note");
+	assert_string_equal(c->runbook_lines[2].value, "Second");
+	assert_string_equal(c->runbook_restore_key, "safe in room 2");
+	assert_string_equal(c->runbook_passphrase, "sealed envelope");
+	assert_string_equal(c->runbook_packages, "prosody lua-dbi-sqlite3");
+	assert_string_equal(c->runbook_stop, "systemctl stop prosody");
+	assert_string_equal(c->runbook_start, "systemctl start prosody");
+	im_config_free(c);
+	c = parsed("[node]\nname = a\n");
+	assert_int_equal(c->runbook_line_count, 0);
+	assert_null(c->runbook_start);
+	im_config_free(c);
+	refused("[runbook]\npackages = prosody; rm -rf /\n", "line 2", "Debian packages");
+	refused("[runbook]\npackages = prosody$(x)\n", "line 2", "Debian packages");
+	refused("[runbook]\npackages = prosody --purge\n", "line 2", "Debian packages");
+	refused("[runbook]\nstart = a\nstart = b\n", "line 3", "twice");
+	refused("[runbook]\nphone = 1\n", "line 2", "unknown key phone");
+	refused("[runbook]\n[runbook]\n", "line 2", "two sections");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -335,6 +362,7 @@ int main(void)
 		cmocka_unit_test(parse__nothing_unknown_is_ignored),
 		cmocka_unit_test(parse__wrong_values_are_named),
 		cmocka_unit_test(parse__follow_section),
+		cmocka_unit_test(parse__runbook_section),
 		cmocka_unit_test(parse__broken_lines_are_named),
 		cmocka_unit_test(parse__a_long_line_is_refused_not_split),
 		cmocka_unit_test(load__missing_and_binary_files),
