@@ -33,7 +33,7 @@ static const char help[] =
     "\n"
     "Revoking a key shuts it out from all that is written afterwards; what it could\n"
     "read before, a copy of the old vault still gives. rotate: a fresh key takes the\n"
-    "place of a lost or stolen one, which is revoked.\n"
+    "place of a lost or stolen node key, or of --key itself; the old one is revoked.\n"
     "\n"
     "Examples:\n"
     "  imvault key add --key restore.key --role restore --name 'Li Wei' --out lw.key\n"

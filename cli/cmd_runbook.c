@@ -86,6 +86,7 @@ static void forecast_store(const struct making *m, json_t *meta, struct runbook_
 	if (!one.record.meta)
 		return;
 	forecast_sizes_of_snapshot(&one, &sizes);
+	sizes.service = m->config->runbook_start != NULL;
 	ret->has_forecast = f->has_forecast && forecast_sizes_add_logs(m->cli->vault, &one, FORECAST_NOW, &sizes, NULL) == 0;
 	if (ret->has_forecast)
 		forecast_make(FORECAST_FULL, &sizes, &f->forecast.machine, &f->drills, &ret->full);
@@ -160,7 +161,7 @@ static int make(struct making *m, struct im_error *err)
 		return im_fail(err, IM_ENOMEM, "out of memory");
 	const struct runbook_facts facts = { .vault = m->cli->vault, .node = m->node, .url = url, .config_path = config, .config = m->config,
 		.config_is_vaults = m->own != NULL, .now_ms = f->now_ms, .rto_ms = f->rto_ms, .rpo_ms = f->rpo_ms, .newest = f->newest,
-		.older_seq = older_of(f), .drills = &f->drills, .forecast = f->has_forecast ? &f->forecast : NULL, .stores = m->stores,
+		.older_seq = older_of(f), .drills = &f->drills, .verified = &f->verify_log, .forecast = f->has_forecast ? &f->forecast : NULL, .stores = m->stores,
 		.store_count = m->store_count };
 	return runbook_make(&facts, &m->book, err);
 }

@@ -82,8 +82,9 @@ void runbook_add_own(struct runbook *r, const char *verb)
 		doc_add(&r->doc, "imvault [1]", verb, NULL);
 }
 
-void runbook_add_exec(struct runbook *r)
+void runbook_add_end(struct runbook *r, const char *reason)
 {
+	doc_add(&r->doc, " \\\n        --reason {1}", reason, NULL);
 	if (r->start)
 		doc_add(&r->doc, " \\\n        --exec {1}", r->start, NULL);
 }

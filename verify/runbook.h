@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/config.h"
 #include "vault/drills.h"
+#include "vault/runlog.h"
 #include "vault/snapshot.h"
 #include "verify/forecast.h"
 
@@ -33,6 +34,7 @@ struct runbook_facts { /* all borrowed; must outlive the runbook */
 	const struct snapshot *newest;
 	uint64_t older_seq;             /* of the snapshot before it, or its own */
 	const struct drill_list *drills;
+	const struct runlog *verified;
 	const struct forecast_node *forecast; /* NULL: none could be made */
 	const struct runbook_store *stores;
 	size_t store_count;

@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "verify/report_internal.h"
 
 #include <string.h>
 
@@ -15,7 +16,7 @@ static const struct forecast *forecast_of(const struct runbook_scenario *s)
 }
 
 /* Over what is there, as of `at` (NULL: the newest state). */
-static void replace(struct runbook *r, const char *at, const struct runbook_store *s)
+static void replace(struct runbook *r, const char *at, const struct runbook_store *s, const char *reason)
 {
 	doc_command(&r->doc, DOC_COMMAND);
 	runbook_add_verb(r, "restore");
@@ -23,7 +24,7 @@ static void replace(struct runbook *r, const char *at, const struct runbook_stor
 	if (at)
 		doc_add(&r->doc, " --at [1]", at, NULL);
 	doc_add(&r->doc, " --store {1} --overwrite", s->name, NULL);
-	runbook_add_exec(r);
+	runbook_add_end(r, reason);
 }
 
 /* --- a damaged database --- */
@@ -37,10 +38,10 @@ static void damaged(struct runbook *r, const struct runbook_store *s)
 	runbook_say_proof(r, scenario);
 	runbook_say_stop(r);
 	doc_say(d, DOC_TEXT, "Bring back its newest state. The damaged file stays beside it as {1}.", "NAME.before-restore-TIME", NULL);
-	replace(r, NULL, s);
+	replace(r, NULL, s, "database damaged");
 	runbook_say_start(r);
 	doc_say(d, DOC_TEXT, "The damage was there before the backup? Stop the server again, and go back to the newest good instant:", NULL);
-	replace(r, "\"$AT\"", s);
+	replace(r, "\"$AT\"", s, "database damaged");
 }
 
 void runbook_database_damaged(struct runbook *r)
@@ -86,7 +87,7 @@ static void deleted(struct runbook *r, const struct runbook_store *s)
 	doc_say(d, DOC_TEXT, "Restore it beside, as of {1}, and look. The server may go on.", "AT", NULL);
 	doc_command(d, DOC_COMMAND);
 	runbook_add_verb(r, "restore");
-	doc_add(d, " \\\n        --at \"$AT\" --store {1} --to \"$LOOK\"{2}\n", s->name, folder, NULL);
+	doc_add(d, " \\\n        --at \"$AT\" --store {1} --to \"$LOOK\"{2} \\\n        --reason {3}\n", s->name, folder, "a look at what was deleted", NULL);
 	if (runbook_is_database(s)) {
 		doc_add(d, "sqlite3 -readonly \"$LOOK\"{1} .tables", there, NULL);
 		doc_say(d, DOC_TEXT, "Is it there? Copy single rows with SQL, or replace the whole database: everything written to it after {1} "
@@ -99,7 +100,7 @@ static void deleted(struct runbook *r, const struct runbook_store *s)
 			doc_say(d, DOC_TEXT, "The node key {1} lies in it. If it does not come back, take it from the folder moved aside.", runbook_node_key(r), NULL);
 	}
 	runbook_say_stop(r);
-	replace(r, "\"$AT\"", s);
+	replace(r, "\"$AT\"", s, "deleted by mistake");
 	runbook_say_start(r);
 }
 
@@ -123,8 +124,20 @@ static void older_states(struct runbook *r)
 	    "SEQ", NULL);
 	for (size_t i = 0; i < r->f.store_count; i++) {
 		doc_say(&r->doc, DOC_TEXT, "If it is {1}:", r->f.stores[i].name, NULL);
-		replace(r, "\"$SEQ\"", &r->f.stores[i]);
+		replace(r, "\"$SEQ\"", &r->f.stores[i], "vault damaged");
 	}
+}
+
+static void say_verified(struct runbook *r)
+{
+	const struct runlog *l = r->f.verified;
+	char clean[REPORT_VALUE_BYTES], damage[REPORT_VALUE_BYTES];
+	if (l->damage_ms)
+		doc_say(&r->doc, DOC_ALARM, "Verify found damage on [1], and none has shown since that it is gone.", report_minute(damage, l->damage_ms), NULL);
+	if (l->clean_ms)
+		doc_say(&r->doc, DOC_TEXT, "Every byte of it was last read and found sound on [1].", report_minute(clean, l->clean_ms), NULL);
+	else
+		doc_say(&r->doc, DOC_TEXT, "No run that read every byte of it is known: {1} does.", "imvault verify --read", NULL);
 }
 
 void runbook_vault_damaged(struct runbook *r)
@@ -132,8 +145,8 @@ void runbook_vault_damaged(struct runbook *r)
 	struct doc *d = &r->doc;
 	const struct runbook_scenario *s = runbook_find(r, "vault_damaged", NULL);
 	doc_say(d, DOC_SCENE, "The vault is partly damaged", NULL);
-	doc_say(d, DOC_TEXT, "A command ended with exit 6, or the disk of the vault has errors. When it was last read and found sound is "
-	    "not in the vault: {1} on the node says it.", "imvault status", NULL);
+	doc_say(d, DOC_TEXT, "A command ended with exit 6, or the disk of the vault has errors.", NULL);
+	say_verified(r);
 	runbook_say_forecast(r, "Forecast, if the server is lost, too", forecast_of(s));
 	runbook_say_proof(r, s);
 	doc_say(d, DOC_PART, "1. Copy it before you do anything else", NULL);
@@ -153,7 +166,7 @@ void runbook_vault_damaged(struct runbook *r)
 	doc_command(d, DOC_COMMAND);
 	runbook_add_verb(r, "restore");
 	doc_add(d, " --overwrite", NULL);
-	runbook_add_exec(r);
+	runbook_add_end(r, "machine lost, vault damaged");
 	older_states(r);
 	doc_say(d, DOC_TEXT, "Then go on with step 5 of a lost machine.", NULL);
 }

@@ -75,8 +75,8 @@ void runbook_say_start(struct runbook *r);
 void runbook_add_rotation(struct runbook *r);
 /* A new vault beside the old one, and a first backup into it (runbook_keys.c). */
 void runbook_say_new_vault(struct runbook *r);
-/* " \ --exec START", if there is one. */
-void runbook_add_exec(struct runbook *r);
+/* " \ --reason REASON", for the record that a restore leaves, and " \ --exec START", if there is one. */
+void runbook_add_end(struct runbook *r, const char *reason);
 const struct runbook_scenario *runbook_find(const struct runbook *r, const char *name, const char *store);
 bool runbook_is_database(const struct runbook_store *s);
 /* The store of files that a path lies in, or NULL. */

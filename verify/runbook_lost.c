@@ -56,13 +56,13 @@ static void bring_back(struct runbook *r)
 	doc_say(d, DOC_PART, "4. Everything back to its place", NULL);
 	doc_command(d, DOC_COMMAND);
 	runbook_add_verb(r, "restore");
-	runbook_add_exec(r);
+	runbook_add_end(r, "machine lost");
 	runbook_say_start(r);
 	doc_say(d, DOC_TEXT, "Exit 2, and something is in the way (a fresh package made folders)? Look at it. Then move it aside:", NULL);
 	doc_command(d, DOC_COMMAND);
 	runbook_add_verb(r, "restore");
 	doc_add(d, " --overwrite", NULL);
-	runbook_add_exec(r);
+	runbook_add_end(r, "machine lost");
 }
 
 /* An init system's service does not inherit what holds its accesses back; the service manager keeps it then. */
@@ -79,7 +79,7 @@ static void bring_back_at_once(struct runbook *r)
 		    "        -p KillMode=process -p Restart=on-abnormal -p RestartSec=infinity \\\n        /usr/local/bin/", NULL);
 	runbook_add_verb(r, "restore");
 	doc_add(d, " --instant --overwrite", NULL);
-	runbook_add_exec(r);
+	runbook_add_end(r, "machine lost");
 	doc_say(d, DOC_TEXT, "{1} shows how far it is. The machine restarted meanwhile? Keep the server stopped and see {2} in "
 	    "docs/INSTANT.md.", "imvault status",
 	    "imvault restore --resume", NULL);

@@ -397,6 +397,7 @@ page=managed
 of_system "systemd-run --pipe --wait --unit imvault-instant -p FileDescriptorStoreMax=1 \\
         -p KillMode=process -p Restart=on-abnormal -p RestartSec=infinity \\
         /usr/local/bin/imvault restore --vault \"\$VAULT\" --key \"\$KEY\" --node im-01 --instant --overwrite \\
+        --reason 'machine lost' \\
         --exec 'systemctl start prosody'"
 
 echo "== a try that failed since"

@@ -185,7 +185,7 @@ static void make__is_not_led_astray_by_one(void **state)
 	happened(r, (struct recovery){ .mb = 1000, .factor = 10 });
 	struct forecast f = ask(r, FORECAST_FULL, 1000, &usual);
 	assert_within(f.ready_p50_ms, truth_ms(1000, 1), 10);
-	for (int i = 0; i < 6; i++)
+	for (int i = 0; i < 8; i++)
 		happened(r, (struct recovery){ .mb = 1000, .factor = 2 });
 	assert_within(ask(r, FORECAST_FULL, 1000, &usual).ready_p50_ms, truth_ms(1000, 2), 20); /* but by many */
 }
