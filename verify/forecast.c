@@ -15,11 +15,11 @@
 #define HALF_LIFE 6.0        /* recoveries after which it counts half */
 #define OTHER_HOST 0.25
 #define OTHER_SCENARIO 0.2   /* parts that both have */
-#define OTHER_CPUS 0.2
+#define OTHER_CPUS 0.4
 #define SIZE_REACH 1.5       /* log of sizes apart by which it counts 1/e */
-#define READ_REACH 0.8       /* log of read rates, so that what was read from memory says little of a disk */
+#define READ_REACH 1.6       /* log of read rates, so that what was read from memory says little of a disk */
 
-#define PRIOR_WEIGHT 0.1     /* of the uncorrected model among the lessons */
+#define PRIOR_WEIGHT 0.4     /* of the uncorrected model among the lessons */
 #define GRAIN_MS 10.0        /* differences of less are no differences */
 /* Before anything is known, half or double is usual; that much belief stays. */
 #define SPREAD_PRIOR 0.50

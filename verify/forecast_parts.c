@@ -24,7 +24,6 @@
 /* Milliseconds for each file. */
 #define FILE_PLAN 0.002
 #define FILE_MAKE 0.042
-#define FILE_FROM_DISK 0.050 /* the target's inodes come from a disk, too */
 #define FILE_END 0.008
 #define FILE_CHECK 0.002
 #define FILE_LAST_PAGE 1.2 /* instant: of a large file, the page that is not full comes at once */
@@ -61,7 +60,7 @@ static bool is_from_disk(const struct forecast_machine *m)
 
 static double make_ms(double files, unsigned threads, const struct forecast_machine *m)
 {
-	return files * fmax(slowness(m) * FILE_MAKE / threads, is_from_disk(m) ? FILE_FROM_DISK : 0);
+	return files * slowness(m) * FILE_MAKE / threads;
 }
 
 /* Bytes that are read, of databases, of trees. */
@@ -102,7 +101,7 @@ static void instant_parts(const struct forecast_sizes *z, const struct forecast_
 	double eager = small + (tree - small) / 20, late = tree > small && z->files > z->small_files ? (double)(z->files - z->small_files) : 0;
 	double share = write > 0 ? eager / write : 0, read = (double)z->read_bytes;
 	ret->ms[PART_BEGIN] = begin_ms(z, m);
-	ret->ms[PART_FETCH] = 5 + fetch_ms(read * share, 0, eager, m) + make_ms((double)z->files, 1, m);
+	ret->ms[PART_FETCH] = 5 + fetch_ms(read * share, 0, eager, m) + make_ms((double)z->files, m->cpus ? m->cpus : 1, m);
 	ret->ms[PART_END] = slowness(m) * (8 + (double)z->files * FILE_END + late * FILE_LAST_PAGE);
 	ret->ms[PART_OTHER] = slowness(m) * 5;
 	ret->ms[PART_HYDRATE] = 100 + HYDRATE_SHARE * fetch_ms(read * (1 - share), (double)z->database_bytes, tree - eager, m);
