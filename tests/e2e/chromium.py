@@ -105,4 +105,8 @@ def chromium():
         yield browser
     finally:
         browser.close()
-        shutil.rmtree(profile, ignore_errors=True)
+        for _ in range(50):  # its helpers write for a moment after it has ended
+            shutil.rmtree(profile, ignore_errors=True)
+            time.sleep(0.1)
+            if not os.path.exists(profile):
+                break
