@@ -58,9 +58,9 @@ static bool is_from_disk(const struct forecast_machine *m)
 	return m->read_rate > 0 && m->read_rate < FROM_MEMORY;
 }
 
-static double make_ms(double files, unsigned threads, const struct forecast_machine *m)
+static double make_ms(double files, const struct forecast_machine *m)
 {
-	return files * slowness(m) * FILE_MAKE / threads;
+	return files * slowness(m) * FILE_MAKE / (m->cpus ? m->cpus : 1);
 }
 
 /* Bytes that are read, of databases, of trees. */
@@ -88,7 +88,7 @@ static void full_parts(const struct forecast_sizes *z, const struct forecast_mac
 {
 	ret->ms[PART_BEGIN] = begin_ms(z, m);
 	ret->ms[PART_FETCH] = fetch_ms((double)z->read_bytes, (double)z->database_bytes, tree_bytes(z), m) +
-	    make_ms((double)z->files, m->cpus ? m->cpus : 1, m);
+	    make_ms((double)z->files, m);
 	ret->ms[PART_END] = 5 + slowness(m) * (double)z->files * FILE_END + ms_of(tree_bytes(z), 8 * or_default(m->write_rate, WRITE_RATE)); /* some waits in the page cache */
 	ret->ms[PART_OTHER] = 5;
 	ret->ms[PART_CHECK] = slowness(m) * ((z->database_bytes ? CHECK_BEGIN : 0) + ms_of((double)z->database_bytes, CHECK_RATE) + (double)z->files * FILE_CHECK);
@@ -101,7 +101,7 @@ static void instant_parts(const struct forecast_sizes *z, const struct forecast_
 	double eager = small + (tree - small) / 20, late = tree > small && z->files > z->small_files ? (double)(z->files - z->small_files) : 0;
 	double share = write > 0 ? eager / write : 0, read = (double)z->read_bytes;
 	ret->ms[PART_BEGIN] = begin_ms(z, m);
-	ret->ms[PART_FETCH] = 5 + fetch_ms(read * share, 0, eager, m) + make_ms((double)z->files, m->cpus ? m->cpus : 1, m);
+	ret->ms[PART_FETCH] = 5 + fetch_ms(read * share, 0, eager, m) + make_ms((double)z->files, m);
 	ret->ms[PART_END] = slowness(m) * (8 + (double)z->files * FILE_END + late * FILE_LAST_PAGE);
 	ret->ms[PART_OTHER] = slowness(m) * 5;
 	ret->ms[PART_HYDRATE] = 100 + HYDRATE_SHARE * fetch_ms(read * (1 - share), (double)z->database_bytes, tree - eager, m);
