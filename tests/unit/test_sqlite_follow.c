@@ -101,11 +101,11 @@ static void capture__never_ships_a_rolled_back_spill(void **state)
 	follow_rig_prove(t);
 }
 
-static void capture__sees_nothing_while_a_spill_is_open(void **state)
+/* A process whose open transaction has outgrown its cache: frames are in the WAL, but no commit. */
+static pid_t spill(struct follow_rig *t)
 {
-	struct follow_rig *t = *state;
 	int fds[2];
-	start(t, 4096, 2000);
+	char c;
 	assert_int_equal(pipe(fds), 0);
 	pid_t child = fork();
 	if (child == 0) {
@@ -113,8 +113,17 @@ static void capture__sees_nothing_while_a_spill_is_open(void **state)
 		sqlite_rig_sql(db, "PRAGMA cache_size=5; PRAGMA cache_spill=1; BEGIN; UPDATE message SET body = hex(randomblob(900))");
 		_exit(write(fds[1], "x", 1) == 1 && (pause(), 0));
 	}
-	char c;
 	assert_int_equal(read(fds[0], &c, 1), 1);
+	close(fds[0]);
+	close(fds[1]);
+	return child;
+}
+
+static void capture__sees_nothing_while_a_spill_is_open(void **state)
+{
+	struct follow_rig *t = *state;
+	start(t, 4096, 2000);
+	pid_t child = spill(t);
 	assert_false(follow_rig_take(t));
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
@@ -291,6 +300,8 @@ static void continue__exactly_after_the_follower_was_killed(void **state)
 	start(t, 4096, 300);
 	writers[0] = follow_rig_writer(t, 1, 50, 2000);
 	writers[1] = follow_rig_writer(t, 2, 50, 2000);
+	while (!t->position) /* before the log has anything there is nothing to go on from */
+		follow_rig_run(t, 100);
 	for (int i = 0; i < 10; i++) {
 		follow_rig_run(t, 100);
 		bool any;
@@ -301,6 +312,28 @@ static void continue__exactly_after_the_follower_was_killed(void **state)
 	}
 	follow_rig_stop(t, writers[0]);
 	follow_rig_stop(t, writers[1]);
+	follow_rig_prove(t);
+}
+
+/* The first frames of a WAL that begins again are no commit: the pin then stands in it before anything the log has of it. */
+static void continue__exactly_when_the_wal_had_just_begun_again(void **state)
+{
+	struct follow_rig *t = *state;
+	struct im_error err = { 0 };
+	start(t, 4096, 2000);
+	follow_rig_sql(t, "INSERT INTO message (who, body) VALUES ('large', randomblob(6000000));\n");
+	follow_rig_run(t, 300); /* all of it is checkpointed, and the WAL may begin again */
+	assert_non_null(t->position);
+	assert_true(follow_rig_frames(t) > 0);
+	pid_t child = spill(t);
+	assert_int_equal(follow_rig_frames(t), 0);
+	assert_false(follow_rig_take(t)); /* moves the pin all the same */
+	follow_rig_abandon(t);
+	assert_ok(follow_rig_open(t, &err), &err);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	follow_rig_sql(t, "INSERT INTO message (who, body) VALUES ('after', 'the crash');\n");
+	assert_true(follow_rig_take(t));
 	follow_rig_prove(t);
 }
 
@@ -624,6 +657,7 @@ int main(void)
 		TEST(keeper__lets_go_after_hold),
 		TEST(keeper__lets_go_when_the_wal_grows_too_large),
 		TEST(continue__exactly_after_the_follower_was_killed),
+		TEST(continue__exactly_when_the_wal_had_just_begun_again),
 		TEST(continue__exactly_without_keeper_if_nothing_was_written),
 		TEST(continue__exactly_without_keeper_if_nothing_was_checkpointed),
 		TEST(gap__checkpoint_while_nobody_followed),
