@@ -102,11 +102,6 @@ static int continue_held(struct follower *f, const struct walpos *p, struct im_e
 	if (rc)
 		return rc == IM_ECORRUPT ? im_fail(err, IM_EGAP, "what was captured before is damaged") : rc;
 	struct walpos at = f->capture.at;
-	if (f->held.frame == 0 && walpos_salt_follows(at.salt, f->held.salt)) {
-		/* Held before the first commit of a WAL that had just begun again: the pin came there only after all of the one before was captured. */
-		memcpy(at.salt, f->held.salt, sizeof at.salt);
-		at.frame = 0;
-	}
 	bool ordered = walpos_same_generation(&at, f->held.salt) ? f->held.frame <= at.frame :
 	    f->held.all_backfilled && walpos_salt_follows(f->held.salt, at.salt);
 	if (!ordered && f->held.frame != 0)

@@ -95,8 +95,10 @@ static int finish_section(struct follower *f, struct journal_section *s, const s
 static int capture_small(struct follower *f, const struct walpos *mark, bool may_restart, bool *ret_new, struct im_error *err)
 {
 	struct gather g = { .f = f };
+	/* That the WAL began again is told even if nothing was committed to it yet: the pin moves there, and the log must not end before it. */
+	bool fresh = !walpos_same_generation(&f->capture.at, mark->salt);
 	int rc = capture_to(&f->capture, mark, may_restart, gather_page, &g, &g.section.commits, err);
-	bool any = rc == 0 && g.section.commits > 0;
+	bool any = rc == 0 && (fresh || g.section.commits > 0);
 	if (any)
 		rc = finish_section(f, &g.section, mark, err);
 	*ret_new |= any;
